@@ -1,0 +1,70 @@
+"""The routing table: everything that the data plane knows of Brokers and Triggers, as one frozen value.
+
+The control plane builds it, ingress and dispatcher read it. A new table replaces the old one whole; `generation` rises
+with each, so that the control plane can tell what the data plane has loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from eventing.delivery import DEFAULT_DELIVERY, DeliverySpec, Destination
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eventing.filters import Filter
+
+
+class ObjectName(NamedTuple):
+    """Namespace and name of a Broker or Trigger."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRoute:
+    """One Trigger as the dispatcher needs it. The `uid` is its identity: a Trigger made again is another one.
+
+    `held` is empty, or says why nothing may be delivered now (an unresolved subscriber, an invalid filter, a pause):
+    the Trigger keeps its place in the log and everything that comes is owed to it. `filter` and `subscriber` are None
+    only where it is held.
+    """
+
+    uid: str
+    name: ObjectName
+    generation: int
+    filter: Filter | None
+    subscriber: Destination | None
+    dead_letter_sink: Destination | None = None
+    delivery: DeliverySpec = DEFAULT_DELIVERY
+    max_in_flight: int = 100
+    held: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerRoute:
+    """One Broker: who may publish where, and its Triggers.
+
+    `ready` is False while its channel is not usable; `reason` then says why, and the ingress answers 503 with it.
+    """
+
+    uid: str
+    name: ObjectName
+    triggers: tuple[TriggerRoute, ...] = ()
+    ready: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """All Brokers by name. An empty table with generation 0 means "nothing loaded yet", never "no Brokers"."""
+
+    generation: int = 0
+    brokers: Mapping[ObjectName, BrokerRoute] = field(default_factory=lambda: MappingProxyType({}))
