@@ -64,7 +64,12 @@ class BrokerRoute:
 
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
-    """All Brokers by name. An empty table with generation 0 means "nothing loaded yet", never "no Brokers"."""
+    """All Brokers by name. An empty table with generation 0 means "nothing loaded yet", never "no Brokers".
+
+    `live` says that it was made from lists that the API answered in this process, not from a cache: only then does the
+    absence of a Trigger mean that it was deleted.
+    """
 
     generation: int = 0
+    live: bool = False
     brokers: Mapping[ObjectName, BrokerRoute] = field(default_factory=lambda: MappingProxyType({}))

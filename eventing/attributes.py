@@ -1,0 +1,118 @@
+"""Context attributes in text form: which names, values and combinations CloudEvents 1.0 and 0.3 allow."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from eventing.errors import InvalidEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSIONS: Final = ("1.0", "0.3")
+
+_REQUIRED: Final = ("id", "source", "type")
+_NOT_EMPTY: Final = ("subject", "dataschema", "schemaurl", "datacontentencoding")
+_LONGEST_QUOTE: Final = 60
+
+_NAME: Final = re.compile(r"[a-z0-9]+")
+# Controls, surrogates and the code points that Unicode keeps from being characters (CloudEvents 1.0.2, type String).
+_NOT_ALLOWED: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_MEDIA_TYPE: Final = re.compile(rf"({_WORD}/{_WORD})[ \t]*(?:;[ -~\t]*)?")
+_ABSOLUTE_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.+", re.DOTALL)
+_RFC3339: Final = re.compile(
+    r"([0-9]{4})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r"[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?"
+    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
+
+
+def validate(attributes: Mapping[str, str]) -> None:
+    """Check the attributes of one event against the specification. Raises InvalidEvent with the attribute at fault.
+
+    Names and characters are not looked at: they are checked as they are read.
+    """
+    get = attributes.get
+    version = get("specversion")
+    if version not in VERSIONS:
+        raise _bad_version(version)
+    for name in _REQUIRED:
+        value = get(name)
+        if not value or value.isspace():
+            state = "is missing" if value is None else "is blank"
+            raise InvalidEvent(name, f"{state}: every CloudEvent has a non-empty id, source, specversion and type")
+    if (time := get("time")) is not None and not is_rfc3339(time):
+        raise InvalidEvent("time", f"{quote(time)} is no RFC 3339 time: write it like 2026-01-02T03:04:05Z")
+    if (media := get("datacontenttype")) is not None and not is_media_type(media):
+        raise InvalidEvent("datacontenttype", f"{quote(media)} is no media type: write it like application/json")
+    for name in _NOT_EMPTY:
+        if (value := get(name)) is not None and (not value or value.isspace()):
+            raise InvalidEvent(name, "is empty: give it a value or leave it out")
+    _validate_uris(attributes, version)
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidEvent where CloudEvents does not allow this name for an attribute."""
+    if _NAME.fullmatch(name) is None:
+        shown = quote(name)
+        raise InvalidEvent(name if name.isprintable() else "", f"{shown} is no attribute name: use only a-z and 0-9")
+    if name == "data":
+        raise InvalidEvent("data", "is no attribute name: the data goes in the body")
+
+
+def check_text(name: str, text: str) -> None:
+    """Raises InvalidEvent where `text` holds a character that no attribute may hold, line breaks among them."""
+    # What is printable is allowed; the reverse does not hold (U+00A0), so the rest is looked at more closely.
+    if not text.isprintable() and (found := _NOT_ALLOWED.search(text)):
+        code = f"U+{ord(found[0]):04X}"
+        raise InvalidEvent(name, f"has the character {code}, which CloudEvents does not allow: take it out")
+
+
+def is_rfc3339(text: str) -> bool:
+    """Whether `text` is an RFC 3339 date-time of a day that exists; `t` and `z` may be in lower case."""
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        return False
+    day = found[3]
+    return day <= "28" or int(day) <= _days(int(found[1]), int(found[2]))
+
+
+def is_media_type(text: str) -> bool:
+    """Whether `text` is a media type (RFC 9110, 8.3.1) that can stand in a header as it is; parameters are not parsed."""
+    return _MEDIA_TYPE.fullmatch(text) is not None
+
+
+def is_json(media_type: str) -> bool:
+    """Whether data of this media type is JSON: `application/json`, `text/json`, and every type with `+json`."""
+    subtype = media_type.partition(";")[0].strip().lower().partition("/")[2]
+    return subtype == "json" or subtype.endswith("+json")
+
+
+def quote(text: str) -> str:
+    """A value from outside as it may stand in a message: quoted, escaped, cut."""
+    return repr(text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "...")
+
+
+def _bad_version(version: str | None) -> InvalidEvent:
+    if version is None:
+        return InvalidEvent("specversion", "is missing: Penstock takes CloudEvents 1.0 and 0.3")
+    return InvalidEvent("specversion", f"is {quote(version)}: Penstock takes CloudEvents 1.0 and 0.3")
+
+
+def _validate_uris(attributes: Mapping[str, str], version: str) -> None:
+    schema = attributes.get("dataschema")
+    if version == "1.0" and schema is not None and _ABSOLUTE_URI.fullmatch(schema) is None:
+        raise InvalidEvent("dataschema", f"{quote(schema)} is no absolute URI: begin it with a scheme, like https:")
+
+
+def _days(year: int, month: int) -> int:
+    if month == 2:
+        leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+        return 29 if leap else 28
+    return 30 if month in (4, 6, 9, 11) else 31

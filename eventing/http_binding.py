@@ -1,0 +1,254 @@
+"""CloudEvents over HTTP (HTTP protocol binding 1.0.2): from headers and body to an Event, and to the head that is sent.
+
+`parse` says what a message holds, `admit` makes it an Event of a Broker. Data is never opened.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, unquote_to_bytes
+
+from eventing import structured as json_format
+from eventing.attributes import check_name, check_text, is_media_type, validate
+from eventing.errors import InvalidEvent
+from eventing.event import MAX_TTL, Event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+MAX_ERROR_DATA: Final = 768
+"""Bytes of an answer that `knativeerrordata` keeps: 1024 characters of base64, Knative's limit."""
+
+# The headers that nearly every request has, by the attribute they carry; None is no attribute. All others are looked at.
+_KNOWN: Final[dict[bytes, str | None]] = {
+    b"content-type": "datacontenttype",
+    b"ce-id": "id",
+    b"ce-source": "source",
+    b"ce-specversion": "specversion",
+    b"ce-type": "type",
+    b"ce-subject": "subject",
+    b"ce-time": "time",
+    b"ce-dataschema": "dataschema",
+    b"ce-partitionkey": "partitionkey",
+    b"host": None,
+    b"user-agent": None,
+    b"accept": None,
+    b"accept-encoding": None,
+    b"connection": None,
+    b"content-length": None,
+    b"transfer-encoding": None,
+}
+_PASSED: Final = frozenset({b"x-request-id", b"traceparent", b"tracestate"})
+_PASSED_PREFIXES: Final = (b"knative-", b"x-b3-")
+
+# U+0021 to U+007E less the double quote and the percent sign (HTTP binding 3.1.3.2); `quote` knows letters and digits.
+_UNQUOTED: Final = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_STRUCTURED: Final = "application/cloudevents+json"
+_ANY_FORMAT: Final = b"application/cloudevents"
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_ERROR_ATTRIBUTES: Final = (b"ce-knativeerrordest:", b"ce-knativeerrorcode:", b"ce-knativeerrordata:")
+_HOW_TO_SEND: Final = (
+    "this is no CloudEvent: send the headers ce-id, ce-source, ce-specversion and ce-type with the data as the body, "
+    f"or the whole event as JSON with Content-Type: {_STRUCTURED}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A valid CloudEvent as it came over HTTP.
+
+    `attributes` are the context attributes in text form by lower-case name, `specversion`, `datacontenttype` and what
+    the sender set of `knative...` included. `passed` are the headers that travel with the event without being part of
+    it (`x-request-id`, `knative-*`, `x-b3-*`, `traceparent`, `tracestate`), names in lower case.
+    """
+
+    attributes: Mapping[str, str]
+    data: bytes
+    passed: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
+    """Read a request or a reply in binary or structured content mode. Raises InvalidEvent, and nothing else.
+
+    The first of repeated headers counts.
+    """
+    attributes: dict[str, str] = {}
+    passed: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        attribute = _KNOWN.get(name, "")
+        if attribute == "":
+            attribute = _look_at(name, value, passed)
+        if attribute is not None and attribute not in attributes:
+            attributes[attribute] = _decoded(attribute, value)
+    media_type = attributes.get("datacontenttype")
+    if media_type is not None and media_type[:23].lower() == "application/cloudevents":
+        attributes, body = _structured(media_type, body)
+    elif "specversion" not in attributes and not attributes.keys() - {"datacontenttype"}:
+        raise InvalidEvent("", _HOW_TO_SEND)
+    validate(attributes)
+    return Message(attributes, body, tuple(passed))
+
+
+def is_event(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a response claims to carry a CloudEvent, valid or not."""
+    for name, value in headers:
+        lower = name.lower()
+        if lower in (b"ce-specversion", b"ce-id"):
+            return True
+        if lower == b"content-type" and value.strip().lower().startswith(_ANY_FORMAT):
+            return True
+    return False
+
+
+def admit(message: Message, arrival: str, max_ttl: int = MAX_TTL) -> Event:
+    """The Event that a Broker stores for a message that was sent to it; `arrival` is the time as RFC 3339.
+
+    Raises InvalidEvent where the event has passed too many Brokers: `knativebrokerttl` counts down to 0.
+    """
+    return _event(message, arrival, _ttl(message.attributes.get("knativebrokerttl"), max_ttl))
+
+
+def admit_reply(message: Message, arrival: str, cause_ttl: int) -> Event:
+    """The Event that a Broker stores for a reply to an event whose `ttl` is `cause_ttl`.
+
+    What the subscriber set as `knativebrokerttl` does not count. Raises InvalidEvent as `admit` does.
+    """
+    return _event(message, arrival, cause_ttl - 1)
+
+
+def encode_head(attributes: Mapping[str, str], passed: Iterable[tuple[bytes, bytes]]) -> bytes:
+    r"""The header block of binary content mode: `name: value\r\n` each, `datacontenttype` as `content-type`.
+
+    Raises InvalidEvent where a header that is passed through, or an attribute's name, would break the block.
+    """
+    context = dict(attributes)
+    media_type = context.pop("datacontenttype", None)
+    # One look at all values, as hardly any needs an escape.
+    if not _is_plain("".join(context.values())):
+        context = {name: _encoded(value) for name, value in context.items()}
+    lines = [f"ce-{name}: {value}\r\n" for name, value in context.items()]
+    if media_type is not None:
+        if not is_media_type(media_type):
+            raise InvalidEvent("datacontenttype", "is no media type: write it like application/json")
+        lines.append(f"content-type: {media_type}\r\n")
+    head = "".join(lines).encode()
+    count = len(lines)
+    for name, value in passed:
+        head += name + b": " + value + b"\r\n"
+        count += 1
+    if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
+        raise InvalidEvent("", "a header has a line break or a NUL in it: take it out")
+    return head
+
+
+def decode_head(head: bytes) -> dict[str, str]:
+    """The attributes in a block that `encode_head` made."""
+    attributes = {}
+    # What is passed through may hold any byte; the attributes are ASCII.
+    for line in head.decode("latin-1").split("\r\n"):
+        name, _, value = line.partition(": ")
+        if name.startswith("ce-"):
+            attributes[name[3:]] = unquote_to_bytes(value).decode() if "%" in value else value
+        elif name == "content-type":
+            attributes["datacontenttype"] = value
+    return attributes
+
+
+def event_of(head: bytes, data: bytes, ttl: int) -> Event:
+    """The Event that was stored as these three."""
+    return Event(decode_head(head), data, head, ttl)
+
+
+def dead_letter_head(event: Event, dest: str, code: int, data: bytes) -> bytes:
+    """The head of an event on its way to a dead letter sink: with Knative's three error attributes, replaced if there.
+
+    `dest` is the URL that failed, `code` the HTTP status, `data` the body of the answer, of which MAX_ERROR_DATA bytes
+    are kept in base64.
+    """
+    head = event.head
+    if b"ce-knativeerror" in head:
+        lines = head.split(b"\r\n")
+        head = b"\r\n".join(line for line in lines if not line.startswith(_ERROR_ATTRIBUTES))
+    return head + encode_head(error_attributes(dest, code, data), ())
+
+
+def error_attributes(dest: str, code: int, data: bytes) -> dict[str, str]:
+    """Knative's three error attributes in text form; the parameters are those of `dead_letter_head`."""
+    return {
+        "knativeerrordest": dest,
+        "knativeerrorcode": str(code),
+        "knativeerrordata": b64encode(data[:MAX_ERROR_DATA]).decode(),
+    }
+
+
+def structured(event: Event, extra: Mapping[str, str]) -> bytes:
+    """The event as the body of structured content mode, with `extra` attributes added or replaced."""
+    return json_format.write({**event.attributes, **extra}, event.data)
+
+
+def _look_at(name: bytes, value: bytes, passed: list[tuple[bytes, bytes]]) -> str | None:
+    """The attribute that a header carries, if any; what is to be passed through goes to `passed`."""
+    lower = name.lower()
+    if lower in _KNOWN:
+        return _KNOWN[lower]
+    if lower.startswith(b"ce-"):
+        attribute = lower[3:].decode("latin-1")
+        check_name(attribute)
+        if attribute == "datacontenttype":
+            raise InvalidEvent(attribute, "is sent as the header Content-Type, not as ce-datacontenttype")
+        return attribute
+    if lower in _PASSED or lower.startswith(_PASSED_PREFIXES):
+        passed.append((lower, value.strip(b" \t")))
+    return None
+
+
+def _decoded(attribute: str, value: bytes) -> str:
+    raw = value.strip(b" \t")
+    if attribute != "datacontenttype":
+        if raw[:1] == b'"' and raw[-1:] == b'"' and len(raw) > 1:
+            raw = re.sub(rb"\\(.)", rb"\1", raw[1:-1], flags=re.DOTALL)
+        if b"%" in raw:
+            raw = unquote_to_bytes(raw)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(attribute, "is not UTF-8: percent-encode the UTF-8 bytes of the value") from error
+    check_text(attribute, text)
+    return text
+
+
+def _structured(media_type: str, body: bytes) -> tuple[dict[str, str], bytes]:
+    essence = media_type.partition(";")[0].strip().lower()
+    if essence == _STRUCTURED:
+        return json_format.read(body)
+    if essence.startswith("application/cloudevents-batch"):
+        raise InvalidEvent("", f"batches are not taken yet: send each event alone, as {_STRUCTURED}")
+    raise InvalidEvent("", f"Penstock reads no {essence}: send {_STRUCTURED} or binary mode")
+
+
+def _event(message: Message, arrival: str, ttl: int) -> Event:
+    if ttl <= 0:
+        raise InvalidEvent("knativebrokerttl", "has run out: the event went round too many times, look for a loop")
+    attributes = dict(message.attributes)
+    attributes.pop("knativebrokerttl", None)
+    attributes["knativearrivaltime"] = arrival
+    return Event(attributes, message.data, encode_head(attributes, message.passed), ttl)
+
+
+def _ttl(text: str | None, max_ttl: int) -> int:
+    """One less than what the event came with, never above `max_ttl`; what is no 32 bit number does not count."""
+    if text is None or _NUMBER.fullmatch(text) is None:
+        return max_ttl
+    number = float(text)
+    return min(int(number) - 1, max_ttl) if -(2**31) <= number < 2**31 else max_ttl
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text and "%" not in text and '"' not in text
+
+
+def _encoded(value: str) -> str:
+    return value if _is_plain(value) else quote(value, safe=_UNQUOTED)
