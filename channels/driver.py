@@ -133,8 +133,12 @@ class State(Protocol):
         """
         ...
 
-    async def parked(self, trigger: str, limit: int) -> Sequence[ParkedRef]:
-        """Up to `limit` parked deliveries of a Trigger, the one that is due first at the front."""
+    async def get_start(self, trigger: str, log: LogName) -> StartRecord | None:
+        """Where a Trigger begins in a log, None where that was never stored (or was forgotten)."""
+        ...
+
+    async def parked(self, trigger: str, log: LogName, partition: int, limit: int) -> Sequence[ParkedRef]:
+        """Up to `limit` parked deliveries of a Trigger in a partition, the one that is due first at the front."""
         ...
 
     async def get_delivery(self, delivery: str) -> DeliveryRecord | None:

@@ -1,0 +1,250 @@
+"""The log of one Broker: one partition, whose positions are 1, 2, 3, ... without gaps."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from channels.channel import check_slot, checked_size
+from channels.errors import LogNotFound, PositionExpired
+from channels.records import Appended, Bounds, LogStats, Page
+from channels.sqlite.changes import apply, check_claim
+from channels.sqlite.codec import RECORD_COLUMNS, record_of
+from channels.sqlite.ring import take
+from channels.sqlite.schema import POSITION_MASK, key_of
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from channels.channel import ChannelSettings
+    from channels.errors import ChannelError
+    from channels.records import Change, Claim, LogName, Record
+    from channels.sqlite.catalog import LogRow
+    from channels.sqlite.codec import Row
+    from channels.sqlite.reader import Reader
+    from channels.sqlite.ring import LogRing, Ring
+    from channels.sqlite.transaction import Stored, Transaction, Trimmed
+    from channels.sqlite.writer import Writer
+    from eventing.event import Event
+
+
+class SqliteLog:
+    """Implements `channels.driver.Log`.
+
+    `_first` and `_next` are what has been published: they and the ring move on the loop, after each commit and in its
+    order, so that no reader sees a record before it is durable or after a later one.
+    """
+
+    def __init__(
+        self, name: LogName, row: LogRow, writer: Writer, reader: Reader, ring: Ring, settings: ChannelSettings
+    ) -> None:
+        self._name = name
+        self._id = row.id
+        self._incarnation = row.incarnation
+        self._first = row.first
+        self._next = row.next
+        self._writer = writer
+        self._reader = reader
+        self._ring = ring
+        self._recent: LogRing = {}
+        self._settings = settings
+        self._news: asyncio.Event | None = None
+        self._ended: ChannelError | None = None
+
+    @property
+    def name(self) -> LogName:
+        return self._name
+
+    @property
+    def incarnation(self) -> str:
+        return self._incarnation
+
+    @property
+    def partitions(self) -> int:
+        return 1
+
+    @property
+    def max_event_bytes(self) -> int:
+        return self._settings.max_event_bytes
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    async def append(self, events: Sequence[Event]) -> Sequence[Appended]:
+        # The caller may be cancelled and use its list again, while the request still stands.
+        events = tuple(events)
+        size = checked_size(events, self.max_event_bytes)
+        if not events:
+            return ()
+
+        def run(tx: Transaction) -> Stored:
+            return tx.append(self._name, events, size, reserve=False)
+
+        def publish(stored: Stored) -> None:
+            self._publish(events, stored)
+
+        stored = await self._writer.submit(run, publish, appends=True)
+        return _places(events, stored)
+
+    async def append_settling(
+        self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change]
+    ) -> Sequence[Appended]:
+        events, changes = tuple(events), tuple(changes)
+        size = checked_size(events, self.max_event_bytes)
+        check_slot(slot, claim, changes)
+
+        def run(tx: Transaction) -> Stored | None:
+            check_claim(claim, tx.catalog.claim)
+            stored = tx.append(self._name, events, size, reserve=True) if events else None
+            apply(tx, changes)
+            return stored
+
+        def publish(stored: Stored | None) -> None:
+            if stored is not None:
+                self._publish(events, stored)
+
+        stored = await self._writer.submit(run, publish, appends=bool(events))
+        return _places(events, stored) if stored is not None else ()
+
+    async def trim(self, partition: int, below: int) -> int:
+        self._check(partition)
+        # What is appended from now on stays, however large `below` is.
+        below = min(below, self._next)
+        removed = 0
+        while True:
+            # In steps, so that appends need not wait for the removal of a million records.
+            step = await self._writer.submit(lambda tx: tx.trim(self._name, below), self._publish_trim)
+            removed += step.removed
+            if not step.removed:
+                return removed
+
+    def _publish(self, events: Sequence[Event], stored: Stored) -> None:
+        first, time = stored
+        self._ring.add(self._recent, first, time, events)
+        self._next = first + len(events)
+        self._wake()
+
+    def _publish_trim(self, trimmed: Trimmed) -> None:
+        self._first = max(self._first, trimmed.first)
+
+    def end(self, error: ChannelError) -> None:
+        """The log was deleted or the backend closed: from now on everything raises such an error, and nobody waits."""
+        self._ended = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    async def read(self, partition: int, after: int, limit: int) -> Page:
+        self._check(partition)
+        if after + 1 < self._first:
+            raise PositionExpired(self._first)
+        if after + 1 >= self._next or limit < 1:
+            return Page((), after)
+        records = take(self._recent, after, limit, self._settings.page_bytes)
+        if not records:
+            records = await self._read_store(after, min(limit, self._next - 1 - after))
+        return Page(records, records[-1].position)
+
+    async def _read_store(self, after: int, limit: int) -> tuple[Record, ...]:
+        def question(connection: sqlite3.Connection) -> tuple[Record, ...]:
+            rows = connection.execute(_READ, (key_of(self._id, after + 1), self._end, limit))
+            records = _up_to(rows, self._settings.page_bytes)
+            # There are no gaps: what is missing at the front was trimmed since this read began.
+            if not records:
+                raise PositionExpired(_next(connection, self._id))
+            if records[0].position != after + 1:
+                raise PositionExpired(records[0].position)
+            return records
+
+        return await self._reader.run(question)
+
+    async def wait(self, partition: int, after: int) -> None:
+        self._check(partition)
+        if after + 1 >= self._next:
+            # No await between the look and the wait: `_publish` runs on this loop, so nothing is missed.
+            if self._news is None:
+                self._news = asyncio.Event()
+            await self._news.wait()
+
+    async def bounds(self, partition: int) -> Bounds:
+        self._check(partition)
+        return Bounds(self._first, self._next)
+
+    async def position_at(self, partition: int, time: float) -> int:
+        self._check(partition)
+        first, end = self._first, self._next
+
+        def question(connection: sqlite3.Connection) -> int:
+            low, high = first, end
+            while low < high:
+                middle = (low + high) // 2
+                row = connection.execute(_TIME, (key_of(self._id, middle), self._end)).fetchone()
+                if row is None or row[0] >= time:
+                    high = middle
+                else:
+                    low = middle + 1
+            return low
+
+        return await self._reader.run(question)
+
+    async def stats(self) -> LogStats:
+        self._check(0)
+
+        def question(connection: sqlite3.Connection) -> LogStats:
+            span = (key_of(self._id, 0), self._end)
+            first = connection.execute(_FIRST, span).fetchone()
+            if first is None:
+                return LogStats(0, 0, None)
+            last = connection.execute(_LAST, span).fetchone()
+            return LogStats(last[0] - first[0] + 1, last[1] - first[1] + first[2], first[3])
+
+        return await self._reader.run(question)
+
+    @property
+    def _end(self) -> int:
+        return key_of(self._id, POSITION_MASK)
+
+    def _check(self, partition: int) -> None:
+        if partition != 0:
+            raise ValueError(f"a log on SQLite has partition 0 only, not {partition}")
+        if self._ended is not None:
+            # A new one each time: an exception that is raised in two tasks mixes up their tracebacks.
+            raise type(self._ended)(*self._ended.args)
+
+
+def _places(events: Sequence[Event], stored: Stored) -> Sequence[Appended]:
+    first, _ = stored
+    return [Appended(0, position) for position in range(first, first + len(events))]
+
+
+def _up_to(rows: Iterable[Row], size: int) -> tuple[Record, ...]:
+    """The records of `rows` up to `size` bytes, but one at least where there is one."""
+    found: list[Record] = []
+    for row in rows:
+        record = record_of(row)
+        size -= record.event.size
+        if size < 0 and found:
+            break
+        found.append(record)
+    return tuple(found)
+
+
+def _next(connection: sqlite3.Connection, log: int) -> int:
+    """Where a log without records goes on."""
+    row = connection.execute("SELECT next FROM logs WHERE id = ? AND NOT deleted", (log,)).fetchone()
+    if row is None:
+        raise LogNotFound("the log was deleted")
+    return int(row[0])
+
+
+_READ: Final = f"SELECT {RECORD_COLUMNS} FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?"  # noqa: S608 - the columns are a constant
+_TIME: Final = "SELECT time FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT 1"
+_FIRST: Final = (
+    "SELECT key, total, length(head) + length(data), time FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT 1"
+)
+_LAST: Final = "SELECT key, total FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
