@@ -1,0 +1,142 @@
+"""All partitions of all Brokers that this process serves: follows the routing table, starts and stops their dispatch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from channels.errors import ChannelError
+from channels.records import LogName, slot_of
+from dispatcher.partition import PartitionDispatch
+from dispatcher.retention import trim
+
+if TYPE_CHECKING:
+    from channels.driver import Backend, Log
+    from dispatcher.partition import Services
+    from eventing.routing import BrokerRoute, RoutingTable
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """`publish` gives it routes, `run` serves them until `stop`, and then until what is in flight has settled."""
+
+    def __init__(self, backend: Backend, services: Services) -> None:
+        self._backend = backend
+        self._services = services
+        self._table: RoutingTable | None = None
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._brokers: dict[LogName, _BrokerDispatch] = {}
+
+    def publish(self, table: RoutingTable) -> None:
+        """Serve this table from now on."""
+        self._table = table
+        self._changed.set()
+
+    def stop(self) -> None:
+        """Begin to end `run`."""
+        self._stopping = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Serve the latest table until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            housekeeping = group.create_task(self._retain())
+            while not self._stopping:
+                await self._changed.wait()
+                self._changed.clear()
+                if self._table is not None and not self._stopping:
+                    await self._follow(self._table, group)
+            housekeeping.cancel()
+            for broker in self._brokers.values():
+                broker.stop()
+
+    async def _follow(self, table: RoutingTable, group: asyncio.TaskGroup) -> None:
+        routes = {LogName(*route.name, route.uid): route for route in table.brokers.values()}
+        for name in self._brokers.keys() - routes.keys():
+            self._brokers.pop(name).stop()
+        for name, route in routes.items():
+            try:
+                await self._serve(name, route, group, live=table.live)
+            except ChannelError as error:
+                retry = self._services.settings.store_retry
+                log.warning("a Broker cannot be served yet", broker=str(route.name), error=str(error), retry_in=retry)
+                asyncio.get_running_loop().call_later(retry, self._changed.set)
+
+    async def _serve(self, name: LogName, route: BrokerRoute, group: asyncio.TaskGroup, *, live: bool) -> None:
+        broker = self._brokers.get(name)
+        if broker is None:
+            if not route.ready:
+                return
+            broker = _BrokerDispatch(await self._backend.open(name), self._backend, self._services)
+            await broker.load()
+            await broker.apply(route, live=live)
+            self._brokers[name] = broker
+            broker.start(group)
+        else:
+            await broker.apply(route, live=live)
+
+    # --- retention ------------------------------------------------------------------------------------------------
+
+    async def _retain(self) -> None:
+        """Trim what is settled for everybody and older, or more, than is kept for replay."""
+        while True:
+            await asyncio.sleep(self._services.settings.retention_interval)
+            for name, broker in list(self._brokers.items()):
+                try:
+                    await broker.trim()
+                except ChannelError as error:
+                    log.warning(
+                        "settled events could not be trimmed", log=f"{name.namespace}/{name.name}", error=str(error)
+                    )
+
+
+class _BrokerDispatch:
+    """The partitions of one Broker's log."""
+
+    def __init__(self, channel: Log, backend: Backend, services: Services) -> None:
+        self._log = channel
+        self._backend = backend
+        self._services = services
+        self._partitions: list[PartitionDispatch] = []
+        self._looked: dict[int, int] = {}
+        self._applied: tuple[BrokerRoute, bool] | None = None
+
+    async def load(self) -> None:
+        claims = await self._backend.state.claims()
+        for number in range(self._log.partitions):
+            claim = claims.get(slot_of(self._log.name, number))
+            if claim is None:
+                continue
+            partition = PartitionDispatch(self._log, number, self._backend.state, claim, self._services)
+            await partition.load()
+            self._partitions.append(partition)
+
+    async def apply(self, route: BrokerRoute, *, live: bool) -> None:
+        triggers = {trigger.uid: trigger for trigger in route.triggers}
+        if self._applied == (route, live) and all(partition.serves(triggers.keys()) for partition in self._partitions):
+            return
+        for partition in self._partitions:
+            await partition.apply(triggers, live=live)
+        self._applied = (route, live)
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        for partition in self._partitions:
+            group.create_task(partition.run())
+
+    def stop(self) -> None:
+        for partition in self._partitions:
+            partition.stop()
+
+    async def trim(self) -> None:
+        for partition in self._partitions:
+            settled_below = partition.settled_below
+            # Nothing new was settled since the last look: an idle Broker costs nothing.
+            if settled_below == self._looked.get(partition.number):
+                continue
+            await trim(self._log, partition.number, settled_below, time.time(), self._services.settings)
+            self._looked[partition.number] = settled_below
