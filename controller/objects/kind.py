@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -78,7 +78,7 @@ class Kind:
     kind: str
     plural: str
     singular: str
-    schema: Mapping[str, Any] = EMPTY
+    schema: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     namespaced: bool = True
     custom: bool = True
     status: bool = False

@@ -1,0 +1,107 @@
+"""The `penstock.dev/` annotations of a Trigger, which are valid YAML on every other Broker."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from controller.objects.views import annotation, annotations_of
+
+if TYPE_CHECKING:
+    from controller.objects.kind import JsonObject
+
+PREFIX = "penstock.dev/"
+MAX_IN_FLIGHT = "penstock.dev/max-in-flight"
+START = "penstock.dev/start"
+PAUSED = "penstock.dev/paused"
+LOCAL_URL = "penstock.dev/local-url"
+"""On a Service: where it answers on this machine, for use without a cluster."""
+
+DEFAULT_IN_FLIGHT = 100
+HIGHEST_IN_FLIGHT = 10_000
+
+_READ = frozenset({MAX_IN_FLIGHT, START, PAUSED})
+_PLANNED = {
+    "penstock.dev/rate": "",
+    "penstock.dev/order": "none",
+    "kafka.eventing.knative.dev/delivery.order": "unordered",
+}
+"""Annotations that are not honoured yet, and the value of each that asks for what Penstock does anyway."""
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+class InvalidAnnotation(Exception):
+    """An annotation cannot be used; `detail` says what it takes."""
+
+    def __init__(self, name: str, value: str, detail: str) -> None:
+        super().__init__(f"metadata.annotations[{name}]: {value!r} is not usable, {detail}")
+        self.name = name
+
+
+class StartFrom(StrEnum):
+    """Where a new Trigger begins in its Broker's log."""
+
+    NOW = "now"
+    EARLIEST = "earliest"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a new Trigger begins: `time` (Unix s) counts with `StartFrom.TIME` alone."""
+
+    where: StartFrom = StartFrom.NOW
+    time: float = 0.0
+
+
+def start_of(trigger: JsonObject) -> Start:
+    """`penstock.dev/start`: `now` (the default), `earliest` or an RFC 3339 time; raises InvalidAnnotation."""
+    value = annotation(trigger, START)
+    if value in ("", "now"):
+        return Start()
+    if value == "earliest":
+        return Start(StartFrom.EARLIEST)
+    detail = "use now, earliest, or a time such as 2026-01-31T12:00:00Z"
+    if not _RFC3339.fullmatch(value):
+        raise InvalidAnnotation(START, value, detail)
+    try:
+        return Start(StartFrom.TIME, datetime.fromisoformat(value.upper()).timestamp())
+    except (ValueError, OverflowError) as error:
+        raise InvalidAnnotation(START, value, detail) from error
+
+
+def max_in_flight_of(trigger: JsonObject) -> int:
+    """`penstock.dev/max-in-flight`: how many deliveries of the Trigger may be under way; raises InvalidAnnotation."""
+    value = annotation(trigger, MAX_IN_FLIGHT)
+    if not value:
+        return DEFAULT_IN_FLIGHT
+    if not re.fullmatch(r"[0-9]{1,5}", value) or not 1 <= int(value) <= HIGHEST_IN_FLIGHT:
+        raise InvalidAnnotation(MAX_IN_FLIGHT, value, f"use a whole number from 1 to {HIGHEST_IN_FLIGHT}")
+    return int(value)
+
+
+def is_paused(trigger: JsonObject) -> bool:
+    """`penstock.dev/paused`: whether the Trigger is to keep its place and deliver nothing; raises InvalidAnnotation."""
+    value = annotation(trigger, PAUSED)
+    if value not in ("", "true", "false"):
+        raise InvalidAnnotation(PAUSED, value, 'use "true" or "false"')
+    return value == "true"
+
+
+def not_yet(trigger: JsonObject) -> tuple[str, ...]:
+    """The annotations of a Trigger that Penstock will honour one day and ignores now, sorted."""
+    return tuple(name for name in sorted(_PLANNED) if annotation(trigger, name) not in ("", _PLANNED[name]))
+
+
+def unknown(trigger: JsonObject) -> tuple[str, ...]:
+    """The `penstock.dev/` annotations that a Trigger does not have (often misspelt ones), sorted."""
+    return tuple(name for name in without_effect(trigger) if name not in _READ and name not in _PLANNED)
+
+
+def without_effect(broker: JsonObject) -> tuple[str, ...]:
+    """The `penstock.dev/` annotations of a Broker, sorted: none means anything there."""
+    return tuple(sorted(name for name in annotations_of(broker) if name.startswith(PREFIX)))
