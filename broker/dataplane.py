@@ -1,0 +1,41 @@
+"""What takes a routing table in this process: the ingress and the dispatcher, with the logs that both use."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import structlog
+
+from channels.errors import ChannelError
+from channels.records import LogName
+
+if TYPE_CHECKING:
+    from broker.ingress.core import Ingress
+    from channels.driver import Backend, Log
+    from dispatcher.dispatcher import Dispatcher
+    from eventing.routing import ObjectName, RoutingTable
+
+log = structlog.get_logger()
+
+
+class DataPlane:
+    """Gives each new table to the dispatcher and the ingress."""
+
+    def __init__(self, backend: Backend, ingress: Ingress, dispatcher: Dispatcher) -> None:
+        self._backend = backend
+        self._ingress = ingress
+        self._dispatcher = dispatcher
+
+    async def publish(self, table: RoutingTable) -> None:
+        """Serve this table from now on. A Broker whose log cannot be opened answers 503 until a later table."""
+        logs: dict[ObjectName, Log] = {}
+        for name, route in table.brokers.items():
+            if not route.ready:
+                continue
+            try:
+                logs[name] = await self._backend.open(LogName(*name, route.uid))
+            except ChannelError as error:
+                log.warning("the log of a Broker cannot be opened", broker=str(name), error=str(error))
+        self._dispatcher.publish(table)
+        self._ingress.publish(table, MappingProxyType(logs))

@@ -1,0 +1,80 @@
+"""uvicorn inside our own process: its signals are ours, and it is an `async with` like everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from broker.settings import Address, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator
+
+    from starlette.types import ASGIApp
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than the pools of usual clients, so that those close first."""
+
+FINISH = 10
+"""Seconds that requests under way may take when the server stops."""
+
+
+def bind(address: Address, setting: str) -> socket.socket:
+    """A listening socket. Raises UsageError that names `setting` and the fix."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(2048)
+    except OSError as error:
+        sock.close()
+        raise UsageError(
+            f"--{setting} {address}: {error.strerror or error}; is it in use? choose another with --{setting} HOST:PORT"
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals belong to the runtime: uvicorn would raise them again, and nothing after it would run."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
+    """Serve `app` on `sock`; leaving lets requests under way finish."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        loop="none",
+        http="httptools",
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=FINISH,
+    )
+    server = _Server(config)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve([sock]))
+        await server.up.wait()
+        try:
+            yield
+        finally:
+            server.should_exit = True

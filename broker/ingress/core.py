@@ -1,0 +1,124 @@
+"""What becomes of a request: the order of the checks is that of Knative's ingress, the first that fails decides.
+
+    path ─► parse and validate ─► routes loaded? ─► Broker ─► ready? ─► append ─► 202
+     404/400      400                 503            404       503       413/503
+
+No HTTP server is known here: headers and body go in, an Answer comes out.
+"""
+
+from __future__ import annotations
+
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from broker.ingress.answers import ACCEPTED, Answer, problem
+from channels.channel import REPLY_RESERVE
+from channels.errors import AppendAmbiguous, ChannelError, ChannelFull, EventTooLarge
+from eventing import http_binding
+from eventing.errors import InvalidEvent
+from eventing.routing import ObjectName, RoutingTable
+from eventing.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from channels.driver import Log
+
+UNKNOWN_LIMIT = 1024 * 1024
+"""Bytes that the body may have of a request to a Broker that cannot take it anyway."""
+
+RETRY_SOON = 1
+RETRY_LATER = 5
+"""Seconds for `Retry-After`: while Penstock starts, and while its store has no room or fails."""
+
+
+class Ingress:
+    """Takes events for the Brokers of the latest routing table that was published."""
+
+    def __init__(self) -> None:
+        self._table: RoutingTable | None = None
+        self._logs: Mapping[ObjectName, Log] = MappingProxyType({})
+        self._draining = False
+
+    def publish(self, table: RoutingTable, logs: Mapping[ObjectName, Log]) -> None:
+        """Take events for this table from now on. `logs` has an open log for every Broker that can take events."""
+        self._table = table
+        self._logs = logs
+
+    def drain(self) -> None:
+        """Penstock stops: not ready any more. Requests that still come are served."""
+        self._draining = True
+
+    @property
+    def not_ready(self) -> str:
+        """Why no traffic should be sent here, empty when it should."""
+        if self._draining:
+            return "Penstock is shutting down"
+        return "" if self._table is not None else "the routes are not loaded yet"
+
+    def target(self, path: str, host: str) -> ObjectName | Answer:
+        """Which Broker an address names, or why none. It need not exist: that is looked at after the event."""
+        if path == "/":
+            return self._by_host(host) or problem(
+                404, "the path is empty: post to /NAMESPACE/BROKER, or to / with the Host BROKER-broker.NAMESPACE"
+            )
+        parts = path.removesuffix("/").split("/")
+        if len(parts) != 3 or not all(parts[1:]):
+            return problem(400, f"the path {path!r} names no Broker: post to /NAMESPACE/BROKER")
+        return ObjectName(parts[1], parts[2])
+
+    def body_limit(self, target: ObjectName) -> int:
+        """The largest body, in bytes, that the Broker takes."""
+        log = self._logs.get(target)
+        return log.max_event_bytes - REPLY_RESERVE if log is not None else UNKNOWN_LIMIT
+
+    async def post(self, target: ObjectName, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+        """Take one event. The answer is 202 when, and only when, the event is durable."""
+        try:
+            message = http_binding.parse(headers, body)
+            event = http_binding.admit(message, rfc3339(time.time()))
+        except InvalidEvent as error:
+            return problem(400, str(error), attribute=error.attribute)
+        log = self._log(target)
+        if isinstance(log, Answer):
+            return log
+        try:
+            await log.append((event,))
+        except ChannelError as error:
+            return _refused(error)
+        return ACCEPTED
+
+    def _by_host(self, host: str) -> ObjectName | None:
+        """`BROKER-broker.NAMESPACE...` or `BROKER.NAMESPACE...`; the former is what the per-Broker Services are called."""
+        name, _, rest = host.partition(":")[0].partition(".")
+        namespace = rest.partition(".")[0]
+        if not name or not namespace:
+            return None
+        broker = ObjectName(namespace, name.removesuffix("-broker"))
+        if self._table is None or broker in self._table.brokers:
+            return broker
+        plain = ObjectName(namespace, name)
+        return plain if plain in self._table.brokers else None
+
+    def _log(self, target: ObjectName) -> Log | Answer:
+        if self._table is None:
+            return problem(503, "the routes are not loaded yet: try again", retry_after=RETRY_SOON)
+        broker = self._table.brokers.get(target)
+        if broker is None:
+            return problem(404, f"there is no Broker {target.name!r} in namespace {target.namespace!r}")
+        log = self._logs.get(target)
+        if log is None or not broker.ready:
+            reason = broker.reason or "its channel is not open yet"
+            return problem(503, f"the Broker {target} cannot take events: {reason}", retry_after=RETRY_SOON)
+        return log
+
+
+def _refused(error: ChannelError) -> Answer:
+    if isinstance(error, EventTooLarge):
+        return problem(413, str(error))
+    if isinstance(error, ChannelFull):
+        return problem(503, f"the channel is full: {error}", retry_after=RETRY_LATER)
+    if isinstance(error, AppendAmbiguous):
+        return problem(503, f"the event may or may not be stored, send it again: {error}", retry_after=RETRY_SOON)
+    return problem(503, f"the channel cannot store the event now: {error}", retry_after=RETRY_LATER)

@@ -1,0 +1,176 @@
+"""The one place that builds everything, in the order in which it is taken down again.
+
+store ─► embedded API ─► ingress (503 until it has routes) ─► control loop ─► routes ─► ready
+SIGTERM: not ready ─► ingress closes ─► deliveries settle, for the grace time at most ─► loop, API, store close
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+import broker
+import channels
+import controller
+import dispatcher
+import eventing
+from broker import __version__, logs
+from broker.dataplane import DataPlane
+from broker.dead_letters import DeadLetters
+from broker.http_server import bind, serving
+from broker.ingress.app import IngressApp
+from broker.ingress.core import Ingress
+from broker.manifests import Manifests
+from broker.settings import UsageError
+from channels.channel import ChannelSettings
+from channels.errors import StoreError, StoreLocked
+from channels.registry import open_backend
+from controller.embedded.database import StoreFailed
+from controller.embedded.kubeconfig import kubeconfig_text
+from controller.embedded.routes import embedded_api
+from controller.embedded.store import open_store
+from controller.kube.client import KubeClient
+from controller.kube.config import KubeConfig
+from controller.loop import ControlLoop, ControlSettings
+from controller.objects.kinds import KINDS
+from dispatcher.budget import ByteBudget
+from dispatcher.dispatcher import Dispatcher
+from dispatcher.partition import Services
+from dispatcher.sender import Sender, SenderSettings
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator
+
+    from broker.settings import Settings
+    from channels.driver import Backend
+    from dispatcher.dispatch import Post
+
+log = structlog.get_logger()
+
+OURS = (broker, channels, controller, dispatcher, eventing)
+
+
+class StartError(Exception):
+    """Penstock cannot start; the message says why and what to do."""
+
+
+class HeldError(StartError):
+    """Another process holds the data directory."""
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises UsageError and StartError."""
+    logs.configure(settings.log_format, settings.log_level)
+    _check_packages()
+    with contextlib.ExitStack() as stack:
+        listen = stack.enter_context(bind(settings.listen, "listen"))
+        api = stack.enter_context(bind(settings.api, "api"))
+        try:
+            asyncio.run(_serve(settings, listen, api))
+        except (StoreError, StoreFailed, UsageError, BaseExceptionGroup) as error:
+            raise _explained(error) from error
+
+
+def _check_packages() -> None:
+    """`channels` and `broker` are plain words: another package of that name on the path would be imported instead."""
+    home = Path(__file__).parent.parent
+    for package in OURS:
+        if Path(str(package.__file__)).parent.parent != home:
+            raise StartError(
+                f"the package {package.__name__!r} was imported from {package.__file__}, not from {home}: "
+                "install Penstock in a virtual environment of its own"
+            )
+
+
+def _explained(error: BaseException) -> BaseException:
+    """What a person should read; an error that nobody foresaw as it is."""
+    first = error
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    if isinstance(first, StoreLocked):
+        return HeldError(f"{first}; stop it, or choose another directory with --data")
+    if isinstance(first, (StoreError, StoreFailed)):
+        return StartError(str(first))
+    return first if isinstance(first, UsageError) else error
+
+
+async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(open_backend(settings.channel, settings.data, ChannelSettings()))
+        kube = await stack.enter_async_context(_embedded(settings, backend, api))
+        sender = await stack.enter_async_context(Sender(SenderSettings()))
+        ingress = Ingress()
+        await stack.enter_async_context(_dispatching(settings, backend, kube, sender.post, ingress))
+        async with serving(IngressApp(ingress), listen):
+            _announce(settings)
+            await stop.wait()
+            log.info("stopping: no more events are taken, deliveries in flight settle", grace=settings.dispatch.grace)
+            ingress.drain()
+    log.info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _embedded(settings: Settings, backend: Backend, sock: socket.socket) -> AsyncIterator[KubeClient]:
+    """The Kubernetes API in this process, and a client of it."""
+    url = f"http://{settings.api}"
+    async with open_store(settings.data / "kubernetes.db") as store:
+        app = embedded_api(KINDS, store, {"deadletters.penstock.dev": DeadLetters(backend.state)})
+        async with serving(app, sock):
+            kubeconfig = settings.data / "kubeconfig"
+            kubeconfig.write_text(kubeconfig_text(url))
+            kubeconfig.chmod(0o600)
+            async with KubeClient(KubeConfig(server=url)) as kube:
+                await Manifests(kube, KINDS).apply(settings.manifests)
+                try:
+                    yield kube
+                finally:
+                    # A server waits for its open answers, and a watch has no end of its own.
+                    app.end_watches()
+
+
+@contextlib.asynccontextmanager
+async def _dispatching(
+    settings: Settings, backend: Backend, kube: KubeClient, post: Post, ingress: Ingress
+) -> AsyncIterator[None]:
+    """The control loop and the dispatcher; leaving drains the dispatcher."""
+
+    def loaded(uid: str, generation: int) -> None:
+        loop.loaded(uid, generation)
+
+    services = Services(post, settings.dispatch, ByteBudget(settings.dispatch.byte_budget), loaded)
+    deliveries = Dispatcher(backend, services)
+    data_plane = DataPlane(backend, ingress, deliveries)
+    kinds = {(kind.group, kind.kind): kind for kind in KINDS}
+    loop = ControlLoop(kube, kinds, backend, data_plane.publish, ControlSettings(settings.base_url))
+    async with asyncio.TaskGroup() as group:
+        control = group.create_task(loop.run())
+        dispatching = group.create_task(deliveries.run())
+        try:
+            yield
+        finally:
+            deliveries.stop()
+            await dispatching
+            control.cancel()
+
+
+def _announce(settings: Settings) -> None:
+    log.info(
+        "serving",
+        version=__version__,
+        events=f"{settings.base_url}/NAMESPACE/BROKER",
+        data=str(settings.data),
+        channel=settings.channel,
+    )
+    print(f"export KUBECONFIG={settings.data / 'kubeconfig'}", flush=True)  # noqa: T201 - what a person needs next
+    print(  # noqa: T201 - as above
+        "kubectl get brokers,triggers    # then POST CloudEvents to the URL of a Broker", flush=True
+    )
