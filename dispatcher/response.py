@@ -79,15 +79,18 @@ class ResponseReader:
         if self._fault is not None:
             result, detail = self._fault
             return Outcome(result, duration=duration, detail=detail)
-        asked = next((value for name, value in self._headers if name == b"retry-after"), None)
         return Outcome(
             Result.ANSWERED,
             self._status,
             tuple(self._headers),
             b"".join(self._body),
-            None if asked is None else retry_after(asked, time.time()),
+            self._retry_after() if self._status >= 300 else None,
             duration,
         )
+
+    def _retry_after(self) -> float | None:
+        asked = next((value for name, value in self._headers if name == b"retry-after"), None)
+        return None if asked is None else retry_after(asked, time.time())
 
     def progress(self) -> str:
         """How far the answer came, as the end of a sentence."""

@@ -58,7 +58,7 @@ class Lifecycle:
         return self._remove(key, value)
 
     def _mark(self, key: Key, value: JsonObject, finalizers: list[str]) -> JsonObject:
-        metadata = dict(value["metadata"], finalizers=finalizers)
+        metadata = dict(value["metadata"]) | ({"finalizers": finalizers} if finalizers else {})
         if "deletionTimestamp" not in metadata:
             metadata |= {"deletionTimestamp": self._now, "deletionGracePeriodSeconds": 0}
             if "generation" in metadata:
@@ -80,7 +80,10 @@ class Lifecycle:
         """Delete what this object owns; True if a dependent that blocks the owner has to wait for finalizers."""
         waiting = False
         uid = owner["metadata"]["uid"]
-        for key, value in self._transaction.dependents(uid):
+        for key, _ in self._transaction.dependents(uid):
+            # Read again: what went before it in this loop may have taken it along, or its other owner.
+            if (value := self._transaction.get(key)) is None:
+                continue
             others = [ref for ref in owners_of(value) if ref["uid"] != uid]
             if others:
                 self._transaction.put(key, value | {"metadata": value["metadata"] | {"ownerReferences": others}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -74,6 +75,7 @@ class Watches:
             text = "Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
             raise invalid_options("ListOptions", [Cause("sendInitialEvents", "FieldValueForbidden", text)])
         seconds = call.number("timeoutSeconds") or _LONGEST_SECONDS * random.uniform(1, 2)  # noqa: S311 - spreads load
+        now = asyncio.get_running_loop().time()
         return _Watch(
             call=call,
             store=self._store,
@@ -82,7 +84,8 @@ class Watches:
             form=form_of(call.accept),
             revision=call.number("resourceVersion"),
             bookmarks=call.flag("allowWatchBookmarks"),
-            deadline=asyncio.get_running_loop().time() + seconds,
+            bookmark_at=now + BOOKMARK_SECONDS,
+            deadline=now + seconds,
         )
 
 
@@ -95,6 +98,7 @@ class _Watch:
     form: str
     revision: int
     bookmarks: bool
+    bookmark_at: float
     deadline: float
     headed: bool = field(default=False)
 
@@ -109,11 +113,14 @@ class _Watch:
                 records, self.revision = await self.store.read(self.call.kind.resource, self.revision)
                 for line in filter(None, map(self._line, records)):
                     yield line
-                if self.revision >= self.store.revision and not await self._more():
-                    if self.bookmarks:
-                        yield self._bookmark()
-                    if asyncio.get_running_loop().time() >= self.deadline:
-                        return
+                if self.revision >= self.store.revision:
+                    await self._moved()
+                now = asyncio.get_running_loop().time()
+                if self.bookmarks and now >= min(self.bookmark_at, self.deadline):
+                    self.bookmark_at = now + BOOKMARK_SECONDS
+                    yield self._bookmark()
+                if now >= self.deadline:
+                    return
         except RevisionExpired as error:
             yield _encode("ERROR", status.expired(error.wanted, error.oldest).body())
         except ApiError as error:
@@ -130,15 +137,12 @@ class _Watch:
             if self._selects(value):
                 yield self._encode("ADDED", value)
 
-    async def _more(self) -> bool:
-        """Wait for the next revision; False when it is time for a bookmark or for the end."""
-        left = self.deadline - asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(max(0.0, min(left, BOOKMARK_SECONDS) if self.bookmarks else left)):
+    async def _moved(self) -> None:
+        """Wait for the next revision, or until it is time for a bookmark or for the end."""
+        until = min(self.bookmark_at, self.deadline) if self.bookmarks else self.deadline
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
                 await self.store.moved(self.revision)
-        except TimeoutError:
-            return False
-        return True
 
     def _line(self, record: Record) -> bytes | None:
         """The event that a record is for this selection: leaving it is a deletion, entering it an addition."""

@@ -126,6 +126,16 @@ async def test_dependents_go_with_their_owner(api: httpx.AsyncClient) -> None:
     assert shared["metadata"]["ownerReferences"] == [owned_by(fox)]
 
 
+@pytest.mark.parametrize("policy", ["Background", "Foreground"])
+async def test_an_object_whose_owners_go_together_goes_too(api: httpx.AsyncClient, policy: str) -> None:
+    """The last owner takes it along, though each owner alone would have left it."""
+    bear = await made(api, "bear")
+    cub = await made(api, "cub", ownerReferences=[owned_by(bear)])
+    await made(api, "zebra", ownerReferences=[owned_by(bear), owned_by(cub)])
+    await api.delete(f"{TOYS}/bear?propagationPolicy={policy}")
+    assert await names(api) == []
+
+
 async def test_orphans_stay(api: httpx.AsyncClient) -> None:
     """With Orphan the dependents lose the reference and stay."""
     bear = await made(api, "bear")
@@ -165,6 +175,7 @@ async def test_a_namespace_takes_its_content_along(api: httpx.AsyncClient) -> No
     await made(api, "fox", toys, finalizers=["example.com/hold"])
     left = (await api.delete("/api/v1/namespaces/shop")).json()
     assert left["status"] == {"phase": "Terminating"}
+    assert "finalizers" not in left["metadata"]
     assert await names(api, toys) == ["fox"]
     refused = (await api.post(toys, json={"metadata": {"name": "late"}})).json()
     assert (refused["reason"], refused["details"]["causes"][0]["reason"]) == ("Forbidden", "NamespaceTerminating")

@@ -211,6 +211,26 @@ async def test_bookmarks_come_while_nothing_happens(api: Api, monkeypatch: pytes
         assert [(await events.next())["type"] for _ in range(2)] == ["BOOKMARK", "BOOKMARK"]
 
 
+async def test_a_busy_log_holds_up_neither_bookmarks_nor_the_end(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that a watch does not select still move its bookmarks on, and it ends in time."""
+    monkeypatch.setattr(watch, "BOOKMARK_SECONDS", 0.05)
+    await api.make("bear")
+    query: dict[str, Any] = {"resourceVersion": 1, "allowWatchBookmarks": "true", "timeoutSeconds": 1}
+    async with api.watch(HOME.replace("home", "away"), **query) as events, asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(keep_writing(api))
+        bookmarks = [event["object"]["metadata"]["resourceVersion"] for event in await events.rest()]
+        writing.cancel()
+    assert len(set(bookmarks)) > 1
+    assert bookmarks == sorted(bookmarks, key=int)
+
+
+async def keep_writing(api: Api) -> None:
+    size = 0
+    while True:
+        size += 1
+        await api.patch("bear", {"spec": {"size": size}})
+
+
 async def test_too_old(tmp_path: Path) -> None:
     """Before the log's start: an ERROR event with the Status 410, then the end."""
     async with served(tmp_path, keep=5) as api:
