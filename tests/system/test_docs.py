@@ -1,0 +1,121 @@
+"""The commands in the documentation do what it says they do.
+
+A fenced block marked `console` has commands (`$ ` and continued with `> `) and what they print. All blocks of a file run in one
+shell. Each line of the expected output must come, in this order, where `...` and runs of blanks stand for anything.
+Ports of the documentation are replaced by free ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system.support import free_port
+
+ROOT = Path(__file__).parent.parent.parent
+DONE = "@@done@@"
+
+
+def _blocks(text: str) -> list[tuple[str, list[str]]]:
+    """The commands of a document, each with the lines that it is expected to print."""
+    commands: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                commands.append((line[2:], []))
+            elif line.startswith("> "):
+                commands[-1] = (f"{commands[-1][0]}\n{line[2:]}", commands[-1][1])
+            else:
+                commands[-1][1].append(line)
+    return commands
+
+
+def _pattern(line: str) -> re.Pattern[str]:
+    parts = [re.sub(r"(\\?\s)+", r"\\s+", re.escape(part.strip())) for part in line.split("...")]
+    return re.compile(".*".join(parts))
+
+
+class Shell:
+    """One bash for all commands of a document: background jobs and variables live on."""
+
+    def __init__(self, cwd: Path, env: dict[str, str]) -> None:
+        self._bash = subprocess.Popen(
+            ["bash"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=cwd,
+            env=env,
+            bufsize=1,
+            start_new_session=True,
+        )
+
+    def run(self, command: str, expected: list[str]) -> list[str]:
+        """What the command printed. Waits for output that is still missing: it may come from a job in the background."""
+        assert self._bash.stdin is not None
+        assert self._bash.stdout is not None
+        self._bash.stdin.write(f"{command}\necho {DONE}\n")
+        self._bash.stdin.flush()
+        wanted = [_pattern(line) for line in expected if line.strip(". ")]
+        lines: list[str] = []
+        done = False
+        while not (done and not wanted):
+            line = self._bash.stdout.readline()
+            assert line, f"the shell ended: {lines}"
+            if line.strip() == DONE:
+                done = True
+                continue
+            lines.append(line.rstrip("\n"))
+            if wanted and wanted[0].search(lines[-1]):
+                wanted.pop(0)
+        return lines
+
+    def close(self) -> None:
+        os.killpg(self._bash.pid, 9)
+        self._bash.wait()
+        for stream in (self._bash.stdin, self._bash.stdout):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.mark.system
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("document", ["docs/getting-started.md"])
+def test_the_commands_of_a_document(document: str, tmp_path: Path) -> None:
+    text = (ROOT / document).read_text()
+    listen, api, app, sink = free_port(), free_port(), free_port(), free_port()
+    for shown, free in (("8080", listen), ("8001", api), ("8090", app), ("9000", sink)):
+        text = text.replace(shown, str(free))
+    checkout = _checkout(tmp_path, app)
+    env = {**os.environ, "PENSTOCK_LISTEN": f"127.0.0.1:{listen}", "PENSTOCK_API": f"127.0.0.1:{api}", "PORT": str(app)}
+    env |= {"PENSTOCK_URL": f"http://127.0.0.1:{listen}"}
+    shell = Shell(checkout, env)
+    commands = _blocks(text)
+    assert len(commands) > 5, "the document has console blocks"
+    try:
+        for command, expected in commands:
+            shell.run(command, expected)
+    finally:
+        shell.close()
+
+
+def _checkout(tmp_path: Path, app: int) -> Path:
+    """What a reader has: scripts, samples and a virtual environment; here with the ports of this run."""
+    checkout = tmp_path / "penstock"
+    (checkout / "scripts").mkdir(parents=True)
+    shutil.copytree(ROOT / "samples", checkout / "samples")
+    service = checkout / "samples/helloworld/2-service.yaml"
+    service.write_text(service.read_text().replace("8090", str(app)))
+    (checkout / ".venv/bin").mkdir(parents=True)
+    (checkout / ".venv/bin/python").symlink_to(sys.executable)
+    script = checkout / "scripts/penstock"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m broker "$@"\n')
+    script.chmod(0o755)
+    return checkout
