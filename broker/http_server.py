@@ -26,7 +26,8 @@ FINISH = 10
 def bind(address: Address, setting: str) -> socket.socket:
     """A listening socket. Raises UsageError that names `setting` and the fix."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named since asyncio turns Nagle's algorithm off only where it is: answers would wait 40 ms else.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
@@ -38,6 +39,11 @@ def bind(address: Address, setting: str) -> socket.socket:
         ) from error
     sock.setblocking(False)
     return sock
+
+
+def bound(address: Address, sock: socket.socket) -> Address:
+    """The address with the port that the socket has."""
+    return address._replace(port=sock.getsockname()[1])
 
 
 class _Server(uvicorn.Server):

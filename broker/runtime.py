@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ import eventing
 from broker import __version__, logs
 from broker.dataplane import DataPlane
 from broker.dead_letters import DeadLetters
-from broker.http_server import bind, serving
+from broker.http_server import bind, bound, serving
 from broker.ingress.app import IngressApp
 from broker.ingress.core import Ingress
 from broker.manifests import Manifests
@@ -71,6 +72,8 @@ def run(settings: Settings) -> None:
     with contextlib.ExitStack() as stack:
         listen = stack.enter_context(bind(settings.listen, "listen"))
         api = stack.enter_context(bind(settings.api, "api"))
+        # Port 0 asks for any: what was given is what is shown from here on.
+        settings = replace(settings, listen=bound(settings.listen, listen), api=bound(settings.api, api))
         try:
             asyncio.run(_serve(settings, listen, api))
         except (StoreError, StoreFailed, UsageError, BaseExceptionGroup) as error:

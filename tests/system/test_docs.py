@@ -8,10 +8,12 @@ Ports of the documentation are replaced by free ones.
 from __future__ import annotations
 
 import os
+import queue
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from tests.system.support import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 DONE = "@@done@@"
+PATIENCE = 30.0
+"""Seconds to wait for the next line."""
 
 
 def _blocks(text: str) -> list[tuple[str, list[str]]]:
@@ -57,29 +61,39 @@ class Shell:
             start_new_session=True,
         )
 
-    def run(self, command: str, expected: list[str]) -> list[str]:
-        """What the command printed. Waits for output that is still missing: it may come from a job in the background."""
-        assert self._bash.stdin is not None
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
         assert self._bash.stdout is not None
-        self._bash.stdin.write(f"{command}\necho {DONE}\n")
+        for line in self._bash.stdout:
+            self._lines.put(line.rstrip("\n"))
+
+    def run(self, command: str, expected: list[str]) -> None:
+        """Run the command, and wait until everything expected was printed: it may come from a job in the background."""
+        assert self._bash.stdin is not None
+        self._bash.stdin.write(f"{command}\nprintf '\\n{DONE}\\n'\n")
         self._bash.stdin.flush()
-        wanted = [_pattern(line) for line in expected if line.strip(". ")]
+        missing = [line for line in expected if line.strip(". ")]
         lines: list[str] = []
         done = False
-        while not (done and not wanted):
-            line = self._bash.stdout.readline()
-            assert line, f"the shell ended: {lines}"
-            if line.strip() == DONE:
+        while missing or not done:
+            try:
+                line = self._lines.get(timeout=PATIENCE)
+            except queue.Empty:
+                raise AssertionError(f"{command}\nshould print {missing}\nand printed {lines}") from None
+            if line == DONE:
                 done = True
                 continue
-            lines.append(line.rstrip("\n"))
-            if wanted and wanted[0].search(lines[-1]):
-                wanted.pop(0)
-        return lines
+            lines.append(line)
+            if missing and _pattern(missing[0]).search(line):
+                missing.pop(0)
 
     def close(self) -> None:
         os.killpg(self._bash.pid, 9)
         self._bash.wait()
+        self._reader.join()
         for stream in (self._bash.stdin, self._bash.stdout):
             if stream is not None:
                 stream.close()
@@ -113,8 +127,7 @@ def _checkout(tmp_path: Path, app: int) -> Path:
     shutil.copytree(ROOT / "samples", checkout / "samples")
     service = checkout / "samples/helloworld/2-service.yaml"
     service.write_text(service.read_text().replace("8090", str(app)))
-    (checkout / ".venv/bin").mkdir(parents=True)
-    (checkout / ".venv/bin/python").symlink_to(sys.executable)
+    (checkout / ".venv").symlink_to(sys.prefix)
     script = checkout / "scripts/penstock"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m broker "$@"\n')
     script.chmod(0o755)
