@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from eventing.http_binding import event_of
 
 from channels.records import (
     Attempt,
@@ -22,6 +21,7 @@ from channels.records import (
     StartRecord,
 )
 from channels.sqlite.schema import POSITION_MASK
+from eventing.http_binding import event_of
 from eventing.routing import ObjectName
 
 if TYPE_CHECKING:

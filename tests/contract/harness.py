@@ -6,8 +6,6 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from eventing.http_binding import event_of
-
 from channels.channel import ChannelSettings
 from channels.records import (
     Attempt,
@@ -24,6 +22,7 @@ from channels.records import (
     slot_of,
 )
 from channels.registry import open_backend
+from eventing.http_binding import event_of
 from eventing.routing import ObjectName
 
 if TYPE_CHECKING:
