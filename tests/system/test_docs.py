@@ -22,6 +22,21 @@ from tests.system.support import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 DONE = "@@done@@"
+CURL = """
+import argparse, httpx
+parser = argparse.ArgumentParser()
+parser.add_argument("url")
+parser.add_argument("-s", action="store_true")
+parser.add_argument("-o")
+parser.add_argument("-w", default="")
+parser.add_argument("-H", action="append", default=[])
+parser.add_argument("-d", default="")
+given = parser.parse_args()
+headers = dict(header.split(": ", 1) for header in given.H)
+answer = httpx.post(given.url, headers=headers, content=given.d)
+print("" if given.o else answer.text, end="")
+print(given.w.replace("%{http_code}", str(answer.status_code)).replace(chr(92) + "n", chr(10)), end="")
+"""
 PATIENCE = 30.0
 """Seconds to wait for the next line."""
 
@@ -109,7 +124,7 @@ def test_the_commands_of_a_document(document: str, tmp_path: Path) -> None:
         text = text.replace(shown, str(free))
     checkout = _checkout(tmp_path, app)
     env = {**os.environ, "PENSTOCK_LISTEN": f"127.0.0.1:{listen}", "PENSTOCK_API": f"127.0.0.1:{api}", "PORT": str(app)}
-    env |= {"PENSTOCK_URL": f"http://127.0.0.1:{listen}"}
+    env |= {"PENSTOCK_URL": f"http://127.0.0.1:{listen}", "PATH": f"{os.environ['PATH']}:{checkout}/.bin"}
     shell = Shell(checkout, env)
     commands = _blocks(text)
     assert len(commands) > 5, "the document has console blocks"
@@ -131,4 +146,14 @@ def _checkout(tmp_path: Path, app: int) -> Path:
     script = checkout / "scripts/penstock"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m broker "$@"\n')
     script.chmod(0o755)
+    if not shutil.which("curl"):
+        _make_curl(checkout / ".bin")
     return checkout
+
+
+def _make_curl(folder: Path) -> None:
+    """A stand-in for curl on a machine that has only Python: the options that the documentation uses, nothing else."""
+    folder.mkdir()
+    curl = folder / "curl"
+    curl.write_text(f"#!{sys.executable}\n{CURL}")
+    curl.chmod(0o755)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from dispatcher.outcome import Result
 from dispatcher.sender import Sender, SenderSettings
@@ -27,21 +27,19 @@ SHORT = 0.2
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two self-signed certificates, each an authority for itself: for localhost, and for another name."""
+    """A folder with two authorities, and a certificate of each: one for localhost, one for another name."""
     folder = tmp_path_factory.mktemp("certificates")
-    for name, alternatives in (("localhost", "DNS:localhost,IP:127.0.0.1"), ("other", "DNS:other.test")):
-        command = (
-            f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={name} "
-            f"-addext subjectAltName={alternatives} -keyout {name}.key -out {name}.pem"
-        )
-        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    for name, alternatives in (("localhost", ("localhost", "127.0.0.1")), ("other", ("other.test",))):
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(folder / f"{name}.pem")
+        authority.issue_cert(*alternatives).private_key_and_cert_chain_pem.write_to_path(folder / f"{name}.server.pem")
     return folder
 
 
 def context_of(certificates: Path, name: str) -> ssl.SSLContext:
     """A server's context with the certificate of that name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
+    context.load_cert_chain(certificates / f"{name}.server.pem")
     return context
 
 
