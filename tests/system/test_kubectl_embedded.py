@@ -286,7 +286,8 @@ def event_about(toy: JsonObject, name: str, reason: str) -> JsonObject:
 async def test_delete(kubectl: Kubectl) -> None:
     """Kubectl delete waits until the object is gone; a second one says NotFound."""
     await kubectl("apply", "-f", "-", stdin=TOY_YAML)
-    assert (await kubectl("delete", "toy", "bear")).out == 'toy.toys.example.com "bear" deleted\n'
+    # Newer versions of kubectl add the namespace.
+    assert (await kubectl("delete", "toy", "bear")).out.startswith('toy.toys.example.com "bear" deleted')
     missing = 'Error from server (NotFound): toys.toys.example.com "bear" not found\n'
     assert (await kubectl("delete", "toy", "bear", code=1)).err == missing
     await kubectl("apply", "-f", "-", stdin=TOY_YAML)
