@@ -8,11 +8,12 @@ import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from broker.settings import Address, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator, Callable, Generator
 
     from starlette.types import ASGIApp
 
@@ -62,8 +63,10 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
-    """Serve `app` on `sock`; leaving lets requests under way finish."""
+async def serving(
+    app: ASGIApp, sock: socket.socket, protocol: Callable[..., asyncio.Protocol] = HttpToolsProtocol
+) -> AsyncIterator[None]:
+    """Serve `app` on `sock`; leaving lets requests under way finish. `protocol` is what uvicorn makes per connection."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -71,7 +74,8 @@ async def serving(app: ASGIApp, sock: socket.socket) -> AsyncIterator[None]:
         server_header=False,
         lifespan="off",
         loop="none",
-        http="httptools",
+        http=protocol,  # type: ignore[arg-type] # uvicorn calls it, whether or not it is a class
+        proxy_headers=False,
         ws="none",
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=FINISH,

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from broker.dead_letters import DeadLetters
 from broker.http_server import bind, bound, serving
 from broker.ingress.app import IngressApp
 from broker.ingress.core import Ingress
+from broker.ingress.protocol import IngressProtocol, Rendered
 from broker.manifests import Manifests
 from broker.settings import UsageError
 from channels.channel import ChannelSettings
@@ -113,7 +115,7 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) 
         sender = await stack.enter_async_context(Sender(SenderSettings()))
         ingress = Ingress()
         await stack.enter_async_context(_dispatching(settings, backend, kube, sender.post, ingress))
-        async with serving(IngressApp(ingress), listen):
+        async with serving(IngressApp(ingress), listen, partial(IngressProtocol, ingress, Rendered())):
             _announce(settings)
             await stop.wait()
             log.info("stopping: no more events are taken, deliveries in flight settle", grace=settings.dispatch.grace)

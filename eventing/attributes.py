@@ -15,6 +15,7 @@ VERSIONS: Final = ("1.0", "0.3")
 _REQUIRED: Final = ("id", "source", "type")
 _NOT_EMPTY: Final = ("subject", "dataschema", "schemaurl", "datacontentencoding")
 _LONGEST_QUOTE: Final = 60
+_ALL_NEED: Final = "every CloudEvent has a non-empty id, source, specversion and type"
 
 _NAME: Final = re.compile(r"[a-z0-9]+")
 # Controls, surrogates and the code points that Unicode keeps from being characters (CloudEvents 1.0.2, type String).
@@ -38,23 +39,36 @@ def validate(attributes: Mapping[str, str]) -> None:
 
     Names and characters are not looked at: they are checked as they are read.
     """
-    get = attributes.get
-    version = get("specversion")
+    validate_event(attributes)
+    for name, value in attributes.items():
+        validate_value(name, value)
+
+
+def validate_event(attributes: Mapping[str, str]) -> None:
+    """The part of `validate` that looks at the event as a whole: what must be there."""
+    version = attributes.get("specversion")
     if version not in VERSIONS:
         raise _bad_version(version)
     for name in _REQUIRED:
-        value = get(name)
+        if name not in attributes:
+            raise InvalidEvent(name, f"is missing: {_ALL_NEED}")
+    if "dataschema" in attributes and version == "1.0":
+        _validate_schema(attributes["dataschema"])
+
+
+def validate_value(name: str, value: str) -> None:
+    """The part of `validate` that looks at one attribute alone."""
+    if name in _REQUIRED:
         if not value or value.isspace():
-            state = "is missing" if value is None else "is blank"
-            raise InvalidEvent(name, f"{state}: every CloudEvent has a non-empty id, source, specversion and type")
-    if (time := get("time")) is not None and not is_rfc3339(time):
-        raise InvalidEvent("time", f"{quote(time)} is no RFC 3339 time: write it like 2026-01-02T03:04:05Z")
-    if (media := get("datacontenttype")) is not None and not is_media_type(media):
-        raise InvalidEvent("datacontenttype", f"{quote(media)} is no media type: write it like application/json")
-    for name in _NOT_EMPTY:
-        if (value := get(name)) is not None and (not value or value.isspace()):
-            raise InvalidEvent(name, "is empty: give it a value or leave it out")
-    _validate_uris(attributes, version)
+            raise InvalidEvent(name, f"is blank: {_ALL_NEED}")
+    elif name == "time":
+        if not is_rfc3339(value):
+            raise InvalidEvent("time", f"{quote(value)} is no RFC 3339 time: write it like 2026-01-02T03:04:05Z")
+    elif name == "datacontenttype":
+        if not is_media_type(value):
+            raise InvalidEvent(name, f"{quote(value)} is no media type: write it like application/json")
+    elif name in _NOT_EMPTY and (not value or value.isspace()):
+        raise InvalidEvent(name, "is empty: give it a value or leave it out")
 
 
 def check_name(name: str) -> None:
@@ -105,9 +119,8 @@ def _bad_version(version: str | None) -> InvalidEvent:
     return InvalidEvent("specversion", f"is {quote(version)}: Penstock takes CloudEvents 1.0 and 0.3")
 
 
-def _validate_uris(attributes: Mapping[str, str], version: str) -> None:
-    schema = attributes.get("dataschema")
-    if version == "1.0" and schema is not None and _ABSOLUTE_URI.fullmatch(schema) is None:
+def _validate_schema(schema: str) -> None:
+    if _ABSOLUTE_URI.fullmatch(schema) is None:
         raise InvalidEvent("dataschema", f"{quote(schema)} is no absolute URI: begin it with a scheme, like https:")
 
 

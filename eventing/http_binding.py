@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from eventing import structured as json_format
-from eventing.attributes import check_name, check_text, is_media_type, validate
+from eventing.attributes import check_name, check_text, is_media_type, validate, validate_event, validate_value
 from eventing.errors import InvalidEvent
 from eventing.event import MAX_TTL, Event
 
@@ -41,6 +42,11 @@ _KNOWN: Final[dict[bytes, str | None]] = {
     b"content-length": None,
     b"transfer-encoding": None,
 }
+# Attributes whose values hardly ever come again. The others (type, source, ...) are remembered with what was found out
+# about them, since reading and writing a value costs ten times what looking it up does.
+_UNIQUE: Final = frozenset({"id", "time", "knativearrivaltime"})
+_LONGEST_REMEMBERED: Final = 128
+_REMEMBERED: Final = 4096
 _PASSED: Final = frozenset({b"x-request-id", b"traceparent", b"tracestate"})
 _PASSED_PREFIXES: Final = (b"knative-", b"x-b3-")
 
@@ -82,13 +88,18 @@ def parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
         if attribute == "":
             attribute = _look_at(name, value, passed)
         if attribute is not None and attribute not in attributes:
-            attributes[attribute] = _decoded(attribute, value)
+            if attribute in _UNIQUE or len(value) > _LONGEST_REMEMBERED:
+                attributes[attribute] = _value(attribute, value)
+            else:
+                attributes[attribute] = _remembered_value(attribute, value)
     media_type = attributes.get("datacontenttype")
     if media_type is not None and media_type[:23].lower() == "application/cloudevents":
         attributes, body = _structured(media_type, body)
+        validate(attributes)
     elif "specversion" not in attributes and not attributes.keys() - {"datacontenttype"}:
         raise InvalidEvent("", _HOW_TO_SEND)
-    validate(attributes)
+    else:
+        validate_event(attributes)
     return Message(attributes, body, tuple(passed))
 
 
@@ -124,24 +135,13 @@ def encode_head(attributes: Mapping[str, str], passed: Iterable[tuple[bytes, byt
 
     Raises InvalidEvent where a header that is passed through, or an attribute's name, would break the block.
     """
-    context = dict(attributes)
-    media_type = context.pop("datacontenttype", None)
-    # One look at all values, as hardly any needs an escape.
-    if not _is_plain("".join(context.values())):
-        context = {name: _encoded(value) for name, value in context.items()}
-    lines = [f"ce-{name}: {value}\r\n" for name, value in context.items()]
-    if media_type is not None:
-        if not is_media_type(media_type):
-            raise InvalidEvent("datacontenttype", "is no media type: write it like application/json")
-        lines.append(f"content-type: {media_type}\r\n")
-    head = "".join(lines).encode()
-    count = len(lines)
-    for name, value in passed:
-        head += name + b": " + value + b"\r\n"
-        count += 1
-    if head.count(b"\n") != count or head.count(b"\r") != count or b"\0" in head:
-        raise InvalidEvent("", "a header has a line break or a NUL in it: take it out")
-    return head
+    lines = [
+        _line(name, value) if name in _UNIQUE or len(value) > _LONGEST_REMEMBERED else _remembered_line(name, value)
+        for name, value in attributes.items()
+    ]
+    if passed:
+        lines += [_passed_line(name, value) for name, value in passed]
+    return b"".join(lines)
 
 
 def decode_head(head: bytes) -> dict[str, str]:
@@ -205,7 +205,8 @@ def _look_at(name: bytes, value: bytes, passed: list[tuple[bytes, bytes]]) -> st
     return None
 
 
-def _decoded(attribute: str, value: bytes) -> str:
+def _value(attribute: str, value: bytes) -> str:
+    """What a header says of an attribute, checked."""
     raw = value.strip(b" \t")
     if attribute != "datacontenttype":
         if raw[:1] == b'"' and raw[-1:] == b'"' and len(raw) > 1:
@@ -217,7 +218,32 @@ def _decoded(attribute: str, value: bytes) -> str:
     except UnicodeDecodeError as error:
         raise InvalidEvent(attribute, "is not UTF-8: percent-encode the UTF-8 bytes of the value") from error
     check_text(attribute, text)
+    validate_value(attribute, text)
     return text
+
+
+_remembered_value = lru_cache(_REMEMBERED)(_value)
+
+
+def _line(name: str, value: str) -> bytes:
+    """The header line of an attribute."""
+    if name == "datacontenttype":
+        if not is_media_type(value):
+            raise InvalidEvent("datacontenttype", "is no media type: write it like application/json")
+        return f"content-type: {value}\r\n".encode()
+    if not name.isalnum():
+        check_name(name)
+    return f"ce-{name}: {value if _is_plain(value) else quote(value, safe=_UNQUOTED)}\r\n".encode()
+
+
+_remembered_line = lru_cache(_REMEMBERED)(_line)
+
+
+def _passed_line(name: bytes, value: bytes) -> bytes:
+    line = name + b": " + value
+    if b"\n" in line or b"\r" in line or b"\0" in line:
+        raise InvalidEvent("", "a header has a line break or a NUL in it: take it out")
+    return line + b"\r\n"
 
 
 def _structured(media_type: str, body: bytes) -> tuple[dict[str, str], bytes]:
@@ -248,7 +274,3 @@ def _ttl(text: str | None, max_ttl: int) -> int:
 
 def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text and "%" not in text and '"' not in text
-
-
-def _encoded(value: str) -> str:
-    return value if _is_plain(value) else quote(value, safe=_UNQUOTED)

@@ -35,6 +35,11 @@ def probe(network_hash: bytes | None) -> Answer:
     return Answer(200, (ALLOW, *extra, (b"content-length", b"0")))
 
 
+def too_large(limit: int) -> Answer:
+    """The refusal of a body of more than `limit` bytes."""
+    return problem(413, f"the body is larger than {limit} bytes, which is what this Broker's channel takes")
+
+
 def problem(status: int, detail: str, *, attribute: str = "", retry_after: int | None = None) -> Answer:
     """A refusal. `detail` says what is wrong and how to mend it, `attribute` which context attribute is at fault.
 

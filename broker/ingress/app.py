@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 
 from broker import __version__
-from broker.ingress.answers import WEBHOOK, Answer, probe, problem
+from broker.ingress.answers import WEBHOOK, Answer, probe, problem, too_large
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -60,7 +60,7 @@ class IngressApp(FastAPI):
             return target
         limit = self._ingress.body_limit(target)
         if length.isdigit() and int(length) > limit:
-            return _too_large(limit)
+            return too_large(limit)
         body = await _body(receive, limit)
         if body is None or isinstance(body, Answer):
             return body
@@ -104,11 +104,7 @@ async def _body(receive: Receive, limit: int) -> bytes | Answer | None:
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > limit:
-            return _too_large(limit)
+            return too_large(limit)
         if not message.get("more_body", False):
             return b"".join((*chunks, chunk)) if chunks else chunk
         chunks.append(chunk)
-
-
-def _too_large(limit: int) -> Answer:
-    return problem(413, f"the body is larger than {limit} bytes, which is what this Broker's channel takes")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from broker.ingress.answers import ACCEPTED, Answer, problem
 from channels.channel import REPLY_RESERVE
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 UNKNOWN_LIMIT = 1024 * 1024
 """Bytes that the body may have of a request to a Broker that cannot take it anyway."""
 
+MAX_TARGETS = 4096
+"""How many request targets are remembered with the Broker that they name."""
+
 RETRY_SOON = 1
 RETRY_LATER = 5
 """Seconds for `Retry-After`: while Penstock starts, and while its store has no room or fails."""
@@ -40,6 +44,7 @@ class Ingress:
         self._table: RoutingTable | None = None
         self._logs: Mapping[ObjectName, Log] = MappingProxyType({})
         self._draining = False
+        self._targets: dict[bytes, ObjectName] = {}
 
     def publish(self, table: RoutingTable, logs: Mapping[ObjectName, Log]) -> None:
         """Take events for this table from now on. `logs` has an open log for every Broker that can take events."""
@@ -67,6 +72,20 @@ class Ingress:
         if len(parts) != 3 or not all(parts[1:]):
             return problem(400, f"the path {path!r} names no Broker: post to /NAMESPACE/BROKER")
         return ObjectName(parts[1], parts[2])
+
+    def target_of(self, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> ObjectName | Answer:
+        """As `target`, for a request target in origin form as it stands in the request line."""
+        known = self._targets.get(url)
+        if known is not None:
+            return known
+        path = unquote(url.partition(b"?")[0].decode("latin-1"))
+        if path == "/":
+            host = next((value for name, value in headers if name == b"host"), b"")
+            return self.target(path, host.decode("latin-1"))
+        target = self.target(path, "")
+        if not isinstance(target, Answer) and len(self._targets) < MAX_TARGETS:
+            self._targets[url] = target
+        return target
 
     def body_limit(self, target: ObjectName) -> int:
         """The largest body, in bytes, that the Broker takes."""
