@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from channels.records import (
         Appended,
@@ -62,10 +62,11 @@ class Log(Protocol):
         """The largest event (head and data, in bytes) that this log takes."""
         ...
 
-    async def append(self, events: Sequence[Event]) -> Sequence[Appended]:
-        """Store events; return where, in their order, once they are durable. All go to one partition.
+    def append(self, events: Sequence[Event]) -> Awaitable[Sequence[Appended]]:
+        """Store events; the result says where, in their order, once they are durable. All go to one partition.
 
-        Raises ChannelFull or ChannelUnavailable when nothing was stored, AppendAmbiguous when that is not known, and
+        No coroutine is asked for, so that a driver which has a Future anyway can give it to the ingress as it is.
+        The result raises ChannelFull or ChannelUnavailable when nothing was stored, AppendAmbiguous when that is not known, and
         EventTooLarge when one of them never fits (then nothing was stored).
         """
         ...

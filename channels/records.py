@@ -8,6 +8,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from zlib import crc32
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -34,8 +36,7 @@ def slot_of(log: LogName, partition: int) -> int:
 # --- the log ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One stored event. `position` rises within the partition and is not dense; `time` is when it was stored (Unix s)."""
 
     position: int

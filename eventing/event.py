@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,8 +13,7 @@ MAX_TTL = 255
 """How often an event may pass a Broker (as the cause of replies) before it is stopped: Knative's default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     r"""One CloudEvent (1.0 or 0.3) that passed validation.
 
     `attributes` are all context attributes by lower-case name in text form, `specversion`, `datacontenttype` and
@@ -27,7 +27,7 @@ class Event:
 
     attributes: Mapping[str, str]
     data: bytes
-    head: bytes = field(repr=False)
+    head: bytes
     ttl: int = MAX_TTL
 
     @property

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
 
 from eventing import structured as json_format
 from eventing.attributes import check_name, check_text, is_media_type, validate, validate_event, validate_value
@@ -62,8 +63,7 @@ _HOW_TO_SEND: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """A valid CloudEvent as it came over HTTP.
 
     `attributes` are the context attributes in text form by lower-case name, `specversion`, `datacontenttype` and what

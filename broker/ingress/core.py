@@ -8,6 +8,7 @@ No HTTP server is known here: headers and body go in, an Answer comes out.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from channels.driver import Log
+    from channels.records import Appended
 
 UNKNOWN_LIMIT = 1024 * 1024
 """Bytes that the body may have of a request to a Broker that cannot take it anyway."""
@@ -94,6 +96,16 @@ class Ingress:
 
     async def post(self, target: ObjectName, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Take one event. The answer is 202 when, and only when, the event is durable."""
+        taken = self.take(target, headers, body)
+        if not isinstance(taken, Answer):
+            await asyncio.wait((taken,))
+            return answer_of(taken)
+        return taken
+
+    def take(
+        self, target: ObjectName, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> Answer | asyncio.Future[Sequence[Appended]]:
+        """Refuse an event, or begin to store it: `answer_of` has the answer when the future is done."""
         try:
             message = http_binding.parse(headers, body)
             event = http_binding.admit(message, rfc3339(time.time()))
@@ -102,11 +114,7 @@ class Ingress:
         log = self._log(target)
         if isinstance(log, Answer):
             return log
-        try:
-            await log.append((event,))
-        except ChannelError as error:
-            return _refused(error)
-        return ACCEPTED
+        return asyncio.ensure_future(log.append((event,)))
 
     def _by_host(self, host: str) -> ObjectName | None:
         """`BROKER-broker.NAMESPACE...` or `BROKER.NAMESPACE...`; the former is what the per-Broker Services are called."""
@@ -131,6 +139,18 @@ class Ingress:
             reason = broker.reason or "its channel is not open yet"
             return problem(503, f"the Broker {target} cannot take events: {reason}", retry_after=RETRY_SOON)
         return log
+
+
+def answer_of(stored: asyncio.Future[Sequence[Appended]]) -> Answer:
+    """The answer to an event whose storing is done, one way or the other."""
+    if stored.cancelled():
+        return problem(503, "Penstock is stopping: the event may or may not be stored", retry_after=RETRY_SOON)
+    error = stored.exception()
+    if error is None:
+        return ACCEPTED
+    if isinstance(error, ChannelError):
+        return _refused(error)
+    raise error
 
 
 def _refused(error: ChannelError) -> Answer:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from channels.channel import check_slot, checked_size
-from channels.errors import LogNotFound, PositionExpired
+from channels.errors import ChannelError, LogNotFound, PositionExpired
 from channels.records import Appended, Bounds, LogStats, Page
 from channels.sqlite.changes import apply, check_claim
 from channels.sqlite.codec import RECORD_COLUMNS, record_of
@@ -70,21 +70,28 @@ class SqliteLog:
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    async def append(self, events: Sequence[Event]) -> Sequence[Appended]:
+    def append(self, events: Sequence[Event]) -> asyncio.Future[Sequence[Appended]]:
         # The caller may be cancelled and use its list again, while the request still stands.
         events = tuple(events)
-        size = checked_size(events, self.max_event_bytes)
-        if not events:
-            return ()
+        stored: list[Stored] = []
 
-        def run(tx: Transaction) -> Stored:
-            return tx.append(self._name, events, size, reserve=False)
+        def run(tx: Transaction) -> Sequence[Appended]:
+            if not events:
+                return ()
+            stored.append(tx.append(self._name, events, size, reserve=False))
+            return _places(events, stored[-1])
 
-        def publish(stored: Stored) -> None:
-            self._publish(events, stored)
+        def publish(places: Sequence[Appended]) -> None:
+            if places:
+                self._publish(events, stored[-1])
 
-        stored = await self._writer.submit(run, publish, appends=True)
-        return _places(events, stored)
+        try:
+            size = checked_size(events, self.max_event_bytes)
+            return self._writer.submit(run, publish, appends=True)
+        except ChannelError as error:
+            refused: asyncio.Future[Sequence[Appended]] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            return refused
 
     async def append_settling(
         self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MAX_BATCH: Final = 1024
-"""How many requests one transaction takes: it bounds how long the first of them waits."""
+"""At how many requests a transaction is written: it bounds how long the first of them waits."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,8 @@ class Writer:
         self._space = space
         self._files = files
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Work] | None] = queue.SimpleQueue()
+        self._waiting: list[_Work] = []
         self._closed = False
         self._gone = False
         self._stale = False
@@ -94,12 +95,22 @@ class Writer:
         if self._closed:
             raise ChannelUnavailable(f"{self._path} is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Work(run, publish, future, appends))
+        # Handed over together, when the loop has run everything that was ready: each hand-over wakes the thread, which
+        # then fights the loop for the interpreter lock.
+        if not self._waiting:
+            self._loop.call_soon(self._hand_over)
+        self._waiting.append(_Work(run, publish, future, appends))
         return future
+
+    def _hand_over(self) -> None:
+        if self._waiting:
+            self._queue.put(self._waiting)
+            self._waiting = []
 
     async def close(self) -> None:
         """Write what waits, bring the write-ahead log into the file, and end the thread."""
         self._closed = True
+        self._hand_over()
         self._queue.put(None)
         try:
             await self._ended.wait()
@@ -140,8 +151,8 @@ class Writer:
         try:
             work = self._queue.get(block=not self._catalog.trash)
             while work is not None:
-                batch.append(work)
-                if len(batch) == _MAX_BATCH:
+                batch += work
+                if len(batch) >= _MAX_BATCH:
                     return batch
                 work = self._queue.get_nowait()
         except queue.Empty:

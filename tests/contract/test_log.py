@@ -111,9 +111,9 @@ async def test_concurrent_appends(log: Log) -> None:
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 async def test_a_cancelled_append_is_all_or_nothing(log: Log, turns: int) -> None:
     """An append that is cancelled stored every one of its events, or none, whatever its caller does with the list."""
-    before = asyncio.create_task(log.append(events(1)))
+    before = asyncio.ensure_future(log.append(events(1)))
     batch = events(2, 3, 4)
-    task = asyncio.create_task(log.append(batch))
+    task = asyncio.ensure_future(log.append(batch))
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()

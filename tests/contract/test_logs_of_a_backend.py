@@ -146,7 +146,7 @@ async def test_leaving_finishes_what_waits(harness: Harness) -> None:
     """An append that was handed over before the backend closes is stored."""
     async with harness.open() as backend:
         log = await backend.create(BROKER, {})
-        appends = [asyncio.create_task(log.append(events(number))) for number in range(20)]
+        appends = [asyncio.ensure_future(log.append(events(number))) for number in range(20)]
         await asyncio.sleep(0)
     await asyncio.gather(*appends)
     async with harness.open() as backend:

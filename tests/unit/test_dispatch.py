@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from channels.records import DeliveryRecord, DeliveryState, LogName, Phase, RemoveDelivery, delivery_id
@@ -35,7 +36,7 @@ NO_ANSWER = Outcome(Result.REFUSED, detail="connection refused")
 def an_event(ttl: int = 255) -> Event:
     headers = [(b"ce-specversion", b"1.0"), (b"ce-id", b"1"), (b"ce-source", b"/s"), (b"ce-type", b"t")]
     event = http_binding.admit(http_binding.parse(headers, b"data"), "2026-01-01T00:00:00Z")
-    return replace(event, ttl=ttl)
+    return msgspec.structs.replace(event, ttl=ttl)
 
 
 def a_reply(body: bytes = b"reply", event_id: bytes = b"r") -> Outcome:
@@ -190,7 +191,7 @@ async def test_a_parked_delivery_goes_on_where_it_was() -> None:
     job = Job(PLACE, 7, parked.event, parked)
     again = the_record(await run(Network([FAIL]), route, job))
     assert (again.id, again.tries, len(again.attempts)) == (parked.id, 2, 2)
-    settled = await run(Network([OK]), route, replace(job, stored=again))
+    settled = await run(Network([OK]), route, msgspec.structs.replace(job, stored=again))
     assert settled == Settlement(changes=(RemoveDelivery(parked.id),))
 
 

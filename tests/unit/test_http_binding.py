@@ -356,8 +356,8 @@ def test_the_head_is_ready_to_be_sent() -> None:
         (b"ce-source", b"/s"),
         (b"ce-type", b"t"),
         (b"ce-ext", b"a%20%22%C3%BC%22%25"),
-        (b"ce-knativearrivaltime", ARRIVAL.encode()),
         (b"content-type", b"a/b; c=d"),
+        (b"ce-knativearrivaltime", ARRIVAL.encode()),
         (b"x-request-id", b"r s"),
     ]
 

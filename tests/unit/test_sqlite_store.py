@@ -278,7 +278,7 @@ async def test_a_full_file(tmp_path: Path) -> None:
         assert isinstance(refused, ChannelFull)
         assert "raise max_file_bytes" in str(refused)
         stored = len(await read_all(log, 0))
-        large, small = asyncio.create_task(log.append([event(1, size=30_000)])), asyncio.create_task(fill(log, 1))
+        large, small = asyncio.ensure_future(log.append([event(1, size=30_000)])), asyncio.create_task(fill(log, 1))
         with pytest.raises(ChannelFull):
             await large
         await small
@@ -321,7 +321,7 @@ async def test_a_foreign_lock_is_waited_for(tmp_path: Path) -> None:
         log = await backend.create(BROKER, {})
         shell = sqlite3.connect(tmp_path / "penstock.db", isolation_level=None)
         shell.execute("BEGIN IMMEDIATE")
-        append = asyncio.create_task(log.append(events(1)))
+        append = asyncio.ensure_future(log.append(events(1)))
         await asyncio.sleep(0)
         assert not append.done()
         shell.execute("COMMIT")
