@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from channels.channel import ChannelSettings
-    from channels.errors import ChannelError
     from channels.records import Change, Claim, LogName, Record
     from channels.sqlite.catalog import LogRow
     from channels.sqlite.codec import Row
