@@ -43,8 +43,8 @@ from controller.loop import ControlLoop, ControlSettings
 from controller.objects.kinds import KINDS
 from dispatcher.budget import ByteBudget
 from dispatcher.dispatcher import Dispatcher
-from dispatcher.partition import Services
 from dispatcher.sender import Sender, SenderSettings
+from dispatcher.services import Services
 
 if TYPE_CHECKING:
     import socket
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
     from broker.settings import Settings
     from channels.driver import Backend
-    from dispatcher.dispatch import Post
 
 log = structlog.get_logger()
 
@@ -114,7 +113,7 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) 
         kube = await stack.enter_async_context(_embedded(settings, backend, api))
         sender = await stack.enter_async_context(Sender(SenderSettings()))
         ingress = Ingress()
-        await stack.enter_async_context(_dispatching(settings, backend, kube, sender.post, ingress))
+        await stack.enter_async_context(_dispatching(settings, backend, kube, sender, ingress))
         async with serving(IngressApp(ingress), listen, partial(IngressProtocol, ingress, Rendered())):
             _announce(settings)
             await stop.wait()
@@ -144,14 +143,15 @@ async def _embedded(settings: Settings, backend: Backend, sock: socket.socket) -
 
 @contextlib.asynccontextmanager
 async def _dispatching(
-    settings: Settings, backend: Backend, kube: KubeClient, post: Post, ingress: Ingress
+    settings: Settings, backend: Backend, kube: KubeClient, sender: Sender, ingress: Ingress
 ) -> AsyncIterator[None]:
     """The control loop and the dispatcher; leaving drains the dispatcher."""
 
     def loaded(uid: str, generation: int) -> None:
         loop.loaded(uid, generation)
 
-    services = Services(post, settings.dispatch, ByteBudget(settings.dispatch.byte_budget), loaded)
+    budget = ByteBudget(settings.dispatch.byte_budget)
+    services = Services(sender.post, settings.dispatch, budget, loaded, sender.begin)
     deliveries = Dispatcher(backend, services)
     data_plane = DataPlane(backend, ingress, deliveries)
     kinds = {(kind.group, kind.kind): kind for kind in KINDS}

@@ -18,14 +18,11 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, origin: Origin, pool: Pool, reader: ResponseReader) -> None:
         self.origin = origin
-        self.stale = False
-        """The last request met a connection that had served others and broke before any byte of an answer: the peer
-        had most likely closed it while it was idle."""
         self._pool = pool
         self._reader = reader
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Outcome] | None = None
+        self._answer: asyncio.Future[Outcome | None] | None = None
         self._answered = 0
         self._began = 0.0
         self._deadline = 0.0
@@ -37,29 +34,36 @@ class Connection(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes, deadline: float) -> Outcome:
-        """Send `request` and return what came of it by `deadline` (on the loop's clock).
-
-        Afterwards the connection is idle in the pool, or closed. Cancelling closes it.
-        """
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return self._never_began()
-        self._reader.reset()
-        self._began = self._loop.time()
-        answer: asyncio.Future[Outcome] = self._loop.create_future()
-        self._answer = answer
-        self._watch(deadline)
+    async def exchange(self, request: bytes, deadline: float) -> Outcome | None:
+        """As `begin`, and wait for what comes of it. Cancelling closes the connection."""
+        answer = self.begin(request, deadline)
         try:
-            transport.write(request)
-            # A write that failed at once closes the transport before it could report that anything is left.
-            self._unsent = self._unsent or transport.is_closing()
             return await answer
         finally:
             # Not where it was answered: then the pool may have given the connection to the next request by now.
             if self._answer is answer:
                 self._answer = None
-                transport.abort()
+                self.abort()
+
+    def begin(self, request: bytes, deadline: float) -> asyncio.Future[Outcome | None]:
+        """Send `request`; the future has what came of it by `deadline` (on the loop's clock).
+
+        It has None when the connection had served others and broke before any byte of an answer: the peer had most likely
+        closed it while it was idle. Afterwards the connection is idle in the pool, or closed.
+        """
+        answer: asyncio.Future[Outcome | None] = self._loop.create_future()
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            answer.set_result(self._never_began())
+            return answer
+        self._reader.reset()
+        self._began = self._loop.time()
+        self._answer = answer
+        self._watch(deadline)
+        transport.write(request)
+        # A write that failed at once closes the transport before it could report that anything is left.
+        self._unsent = self._unsent or transport.is_closing()
+        return answer
 
     def close(self) -> None:
         """Close in good order. Nothing is left to be written."""
@@ -134,7 +138,9 @@ class Connection(asyncio.Protocol):
         return Outcome(Result.RESET_BEFORE, detail=detail)
 
     def _broken(self, how: str) -> None:
-        self.stale = self._answered > 0 and not self._reader.started
+        if self._answered and not self._reader.started:
+            self._settle(None)
+            return
         where = self.origin.where
         if self._unsent:
             result, when = Result.RESET_BEFORE, "before it took the whole request"
@@ -173,7 +179,7 @@ class Connection(asyncio.Protocol):
         self._settle(Outcome(Result.TIMEOUT, duration=duration, detail=detail))
         self.abort()
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: Outcome | None) -> None:
         answer, self._answer = self._answer, None
         # Cancelled, and its task has not run yet.
         if answer is not None and not answer.done():

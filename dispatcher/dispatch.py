@@ -25,6 +25,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from channels.records import Attempt, DeliveryRecord, DeliveryState, Failure, Phase, RemoveDelivery, delivery_id
 from dispatcher.judge import Judgement, Verdict, judge
 from dispatcher.request import Request, dead_letter_request, subscriber_request
@@ -61,8 +63,7 @@ class Place:
     max_event_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """A delivery to make: a record just read, or (`stored`) one that comes back from the delivery store."""
 
     place: Place
@@ -75,12 +76,20 @@ class Job:
         return cls(place, record.position, record.event)
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """What must be durable before the delivery counts as settled: a reply to append, a change of the delivery store."""
 
     reply: Event | None = None
     changes: tuple[DeliveryRecord | RemoveDelivery, ...] = ()
+
+
+class Made(msgspec.Struct, frozen=True):
+    """An attempt that was made: what came of it, what it means, whom it went to and when it began (Unix s)."""
+
+    judgement: Judgement
+    outcome: Outcome
+    url: str
+    began: float
 
 
 @dataclass(slots=True)
@@ -100,20 +109,24 @@ async def dispatch(
     post: Post,
     settings: DispatchSettings,
     stopping: asyncio.Event,
+    first: Made | None = None,
 ) -> Settlement | None:
     """Deliver `job` to the Trigger that `route` returns: asked before each attempt, so that a change takes effect.
 
-    Returns None only when `stopping` was set, or the Trigger is held, before the delivery was settled.
+    `first` is the first attempt where it was made already. Returns None only when `stopping` was set, or the Trigger is
+    held, before the delivery was settled.
     """
-    began = time.monotonic()
+    began = time.monotonic() - (max(0.0, time.time() - first.began) if first is not None else 0.0)
     progress = _begin(job)
-    while not stopping.is_set():
+    while first is not None or not stopping.is_set():
         trigger = route()
         if trigger.held or trigger.subscriber is None:
             return None
         if progress.phase is Phase.DEAD_LETTER_SINK and trigger.dead_letter_sink is None:
             return _dead(job, trigger, progress, "the dead letter sink was removed")
-        judgement = await _attempt(job, trigger, progress, post, settings)
+        made = first or await _attempt(job, trigger, progress, post)
+        first = None
+        judgement = _note(progress, made, settings)
         if judgement.verdict is Verdict.DONE:
             return _settled(job)
         if judgement.verdict is Verdict.REPLIED and judgement.reply is not None:
@@ -141,20 +154,29 @@ def _begin(job: Job) -> _Progress:
     return _Progress(stored.phase, stored.tries, stored.attempts, stored.failure, stored.created)
 
 
-async def _attempt(
-    job: Job, trigger: TriggerRoute, progress: _Progress, post: Post, settings: DispatchSettings
-) -> Judgement:
+async def _attempt(job: Job, trigger: TriggerRoute, progress: _Progress, post: Post) -> Made:
     destination, request = _request(job, trigger, progress)
     began = time.time()
     outcome = await post(destination, request.head, request.body, timeout=trigger.delivery.timeout)
-    progress.tries += 1
     judgement = judge(outcome, wants_reply=progress.phase is Phase.SUBSCRIBER)
-    if judgement.verdict in (Verdict.RETRY, Verdict.FAILED):
+    return Made(judgement, outcome, destination.url, began)
+
+
+def _note(progress: _Progress, made: Made, settings: DispatchSettings) -> Judgement:
+    """Count an attempt, and keep it if it failed."""
+    progress.tries += 1
+    if made.judgement.verdict in (Verdict.RETRY, Verdict.FAILED):
+        outcome = made.outcome
         attempt = Attempt(
-            began, outcome.duration, destination.url, outcome.result.value, outcome.status, judgement.reason
+            made.began, outcome.duration, made.url, outcome.result.value, outcome.status, made.judgement.reason
         )
         progress.attempts = (*progress.attempts, attempt)[-settings.max_attempts_kept :]
-    return judgement
+    return made.judgement
+
+
+def first_request(job: Job, trigger: TriggerRoute) -> Request:
+    """The request of the first attempt of a delivery."""
+    return subscriber_request(job.event, trigger.name.namespace, trigger.delivery.format)
 
 
 def _request(job: Job, trigger: TriggerRoute, progress: _Progress) -> tuple[Destination, Request]:
@@ -181,7 +203,9 @@ def _take_reply(
         reply = http_binding.admit_reply(judgement.reply, arrival=rfc3339(time.time()), cause_ttl=job.event.ttl)
     except InvalidEvent as error:
         if error.attribute != "knativebrokerttl":
-            return None, replace(judgement, verdict=Verdict.RETRY, code=502, reason=f"the reply is invalid: {error}")
+            return None, msgspec.structs.replace(
+                judgement, verdict=Verdict.RETRY, code=502, reason=f"the reply is invalid: {error}"
+            )
         looped = _stopped_reply(job, trigger, judgement, progress, str(error))
         return Settlement(changes=(*done.changes, looped)), judgement
     if reply.size > job.place.max_event_bytes:
@@ -201,7 +225,7 @@ def _stopped_reply(
     place = job.place
     record = _record(job, trigger, progress, DeliveryState.DEAD, due=0.0, reason=reason)
     reply_id = delivery_id(place.incarnation, place.partition, job.position, trigger.uid, "reply")
-    return replace(record, id=reply_id, event=replace(event, ttl=0))
+    return replace(record, id=reply_id, event=msgspec.structs.replace(event, ttl=0))
 
 
 def _failure(dest: str, judgement: Judgement) -> Failure:

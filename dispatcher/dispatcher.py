@@ -15,7 +15,7 @@ from dispatcher.retention import trim
 
 if TYPE_CHECKING:
     from channels.driver import Backend, Log
-    from dispatcher.partition import Services
+    from dispatcher.services import Services
     from eventing.routing import BrokerRoute, RoutingTable
 
 log = structlog.get_logger()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from eventing import http_binding
 from eventing.delivery import is_retryable
@@ -30,8 +31,7 @@ class Verdict(Enum):
     FAILED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """A verdict with its facts.
 
     `reply` is set for REPLIED. `code`, `data` and `reason` say why the attempt failed, for `knativeerrorcode`,

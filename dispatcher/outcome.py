@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Result(StrEnum):
@@ -33,8 +34,7 @@ class Result(StrEnum):
     """The answer's body is longer than Penstock takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What came of one attempt. `detail` is one sentence for people, empty for a plain answer.
 
     `status`, `headers` (names in lower case, in their order) and `body` are set for ANSWERED only. `retry_after` is what

@@ -14,16 +14,15 @@ between two awaits on the event loop, so the tail, the lanes and the ledger alwa
 from __future__ import annotations
 
 import asyncio
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from channels.errors import ChannelError, PositionExpired
-from channels.records import DeliveryState, Mark, ParkedRef, slot_of
+from channels.records import Mark, ParkedRef, slot_of
+from dispatcher.attempts import Attempts
 from dispatcher.checkpoint import Ledger
-from dispatcher.dispatch import Job, Place, dispatch
+from dispatcher.dispatch import Job, Place
 from dispatcher.lane import Lane
 from dispatcher.match import MatchIndex
 from dispatcher.recorder import Recorder
@@ -32,26 +31,14 @@ from dispatcher.redelivery import RedeliveryClock
 from eventing.routing import ObjectName, TriggerRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from channels.driver import Log, State
     from channels.records import Claim, Page
-    from dispatcher.budget import ByteBudget
-    from dispatcher.dispatch import Post
     from dispatcher.recovery import Found
-    from dispatcher.settings import DispatchSettings
+    from dispatcher.services import Services
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What every partition of a process shares. `on_loaded(uid, generation)` is told which Triggers are served."""
-
-    post: Post
-    settings: DispatchSettings
-    budget: ByteBudget
-    on_loaded: Callable[[str, int], None]
 
 
 class PartitionDispatch:
@@ -72,8 +59,7 @@ class PartitionDispatch:
         self._sweep_wanted = asyncio.Event()
         self._recorder = Recorder(channel, state, claim, self._place, self._settings, lambda: self._tail)
         self._clock = RedeliveryClock()
-        self._group: asyncio.TaskGroup | None = None
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._attempts = Attempts(state, self._place, services)
         self._log_fields = {"broker": f"{channel.name.namespace}/{channel.name.name}", "partition": partition}
 
     @property
@@ -95,7 +81,7 @@ class PartitionDispatch:
         `load` and one `apply` come first: the tail must not move before those who stand at it are known.
         """
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._attempts.run(group)
             readers = [group.create_task(self._read_tail()), group.create_task(self._sweep())]
             group.create_task(self._recorder.run(self._ledger))
             self._clock.start()
@@ -105,27 +91,19 @@ class PartitionDispatch:
             self._clock.stop()
             for reader in readers:
                 reader.cancel()
-            await self._drain()
+            self._attempts.stop()
+            late = await self._attempts.drain(self._settings.grace)
+            if late:
+                log.warning(
+                    "deliveries in flight did not settle in the grace time; they are sent again after the next start",
+                    deliveries=late,
+                    **self._log_fields,
+                )
             self._recorder.end()
-        self._group = None
 
     def stop(self) -> None:
         """Begin to end `run`: no new attempts."""
         self._stopping.set()
-
-    async def _drain(self) -> None:
-        """Wait for attempts in flight. Those that outlast the grace time stay pending in their cursor."""
-        if not self._attempts:
-            return
-        _, late = await asyncio.wait(self._attempts, timeout=self._settings.grace)
-        if late:
-            log.warning(
-                "deliveries in flight did not settle in the grace time; they are sent again after the next start",
-                deliveries=len(late),
-                **self._log_fields,
-            )
-        for attempt in late:
-            attempt.cancel()
 
     # --- the Triggers ---------------------------------------------------------------------------------------------
 
@@ -294,21 +272,12 @@ class PartitionDispatch:
     # --- sending (what a Lane asks of its partition) --------------------------------------------------------------
 
     def start_job(self, lane: Lane, job: Job) -> bool:
-        """Run a delivery in a task of its own. False before `run` and after `stop`: nothing is sent then."""
-        return self._start(self._deliver(lane, job))
+        """Make a delivery. False before `run` and after `stop`: nothing is sent then."""
+        return self._attempts.start(lane, job)
 
     def start_redelivery(self, lane: Lane, ref: ParkedRef) -> bool:
-        """Fetch a parked delivery and run it. False as above."""
-        return self._start(self._redeliver(lane, ref))
-
-    def _start(self, attempt: Coroutine[None, None, None]) -> bool:
-        if self._group is None or self._stopping.is_set():
-            attempt.close()
-            return False
-        task = self._group.create_task(attempt)
-        self._attempts.add(task)
-        task.add_done_callback(self._attempts.discard)
-        return True
+        """Fetch a parked delivery and make it. False as above."""
+        return self._attempts.start_redelivery(lane, ref)
 
     def changed(self, lane: Lane, *, urgent: bool) -> None:
         """There is something to record about the lane."""
@@ -325,25 +294,6 @@ class PartitionDispatch:
     def wants_records(self) -> None:
         """A lane that is not at the tail has room again."""
         self._sweep_wanted.set()
-
-    async def _deliver(self, lane: Lane, job: Job) -> None:
-        settlement = await dispatch(job, lambda: lane.route, self._services.post, self._settings, self._stopping)
-        if settlement is None:
-            lane.put_back(job)
-        else:
-            lane.settle(job, settlement)
-
-    async def _redeliver(self, lane: Lane, ref: ParkedRef) -> None:
-        try:
-            stored = await self._state.get_delivery(ref.id)
-        except ChannelError as error:
-            log.warning("a parked delivery could not be read; trying again", error=str(error), delivery=ref.id)
-            lane.postpone(ParkedRef(ref.id, time.time() + self._settings.store_retry))
-            return
-        if stored is None or stored.state is DeliveryState.DEAD:
-            lane.gone(ref)
-        else:
-            await self._deliver(lane, Job(self._place, stored.position, stored.event, stored))
 
     def serves(self, uids: Iterable[str]) -> bool:
         """Whether all these Triggers have their lanes."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from eventing import http_binding
 from eventing.delivery import Format
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 STRUCTURED = b"content-type: application/cloudevents+json\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """`head` is a block of `name: value` lines, complete but for what the Sender adds."""
 
     head: bytes

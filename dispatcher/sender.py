@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import ssl
     from types import TracebackType
 
-    from dispatcher.target import Origin
+    from dispatcher.target import Origin, Target
     from eventing.delivery import Destination
 
 _TARGETS_KEPT = 4096
@@ -102,17 +102,39 @@ class Sender:
         except InvalidUrl as error:
             return Outcome(Result.INVALID_URL, detail=str(error))
         deadline = loop.time() + timeout
-        # One buffer, although that copies the body: writelines joins as well (3.11) or loses count of what is unsent (3.12).
-        request = b"".join((target.start, head, b"content-length: %d\r\n\r\n" % len(body), body))
         connection = pool.take(target.origin)
+        request = _request(target, head, body)
         if connection is not None:
             outcome = await connection.exchange(request, deadline)
-            if not connection.stale:
+            if outcome is not None:
                 return outcome
         made = await self._connect(target.origin, pool, deadline - loop.time())
         if isinstance(made, Outcome):
             return made
-        return await made.exchange(request, deadline)
+        outcome = await made.exchange(request, deadline)
+        if outcome is None:
+            raise AssertionError("a new connection has not been idle")
+        return outcome
+
+    def begin(
+        self, destination: Destination, head: bytes, body: bytes, *, timeout: float
+    ) -> asyncio.Future[Outcome | None] | None:
+        """As `post`, on a connection that is idle now, and without a task: its future has the outcome.
+
+        None where there is no such connection or the URL is no good, and None as the outcome where the connection broke
+        before any byte of an answer (the peer had most likely closed it while it was idle): call `post` then.
+        """
+        if self._entered is None:
+            raise RuntimeError("a Sender is used inside `async with`")
+        pool, loop = self._entered
+        try:
+            target = self._target(destination)
+        except InvalidUrl:
+            return None
+        connection = pool.take(target.origin)
+        if connection is None:
+            return None
+        return connection.begin(_request(target, head, body), loop.time() + timeout)
 
     async def _connect(self, origin: Origin, pool: Pool, remaining: float) -> Connection | Outcome:
         settings = self._settings
@@ -132,6 +154,11 @@ class Sender:
         except OSError as error:
             result, detail = attempt.explain(error, limit)
             return Outcome(result, duration=attempt.loop.time() - began, detail=detail)
+
+
+def _request(target: Target, head: bytes, body: bytes) -> bytes:
+    # One buffer, although that copies the body: writelines joins as well (3.11) or loses count of what is unsent (3.12).
+    return b"".join((target.start, head, b"content-length: %d\r\n\r\n" % len(body), body))
 
 
 class _ConnectAttempt:

@@ -1,0 +1,131 @@
+"""The deliveries of a partition that are under way.
+
+Most deliveries need one attempt, on a connection that is idle already. Such an attempt gets no task of its own: the lane
+settles in the callback of its answer. Everything else (no idle connection, a failure, a reply) is a task that runs
+`dispatch`, which goes on where the first attempt ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from channels.errors import ChannelError
+from channels.records import DeliveryState, ParkedRef
+from dispatcher.dispatch import Job, Made, Settlement, dispatch, first_request
+from dispatcher.judge import Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from channels.driver import State
+    from dispatcher.dispatch import Place
+    from dispatcher.lane import Lane
+    from dispatcher.outcome import Outcome
+    from dispatcher.services import Services
+
+log = structlog.get_logger()
+
+_SETTLED = Settlement()
+
+
+class Attempts:
+    """Runs deliveries in the task group that `run` was given, until `stop`."""
+
+    def __init__(self, state: State, place: Place, services: Services) -> None:
+        self._state = state
+        self._place = place
+        self._services = services
+        self._group: asyncio.TaskGroup | None = None
+        self._stopping = asyncio.Event()
+        self._under_way: set[asyncio.Future[None] | asyncio.Future[Outcome | None]] = set()
+
+    def run(self, group: asyncio.TaskGroup) -> None:
+        """Begin to run deliveries."""
+        self._group = group
+
+    def stop(self) -> None:
+        """Begin no more: what backs off ends unsettled, what is being answered is still judged."""
+        self._stopping.set()
+
+    async def drain(self, grace: float) -> int:
+        """Wait up to `grace` seconds for what is under way; give up the rest, and return how many that were."""
+        deadline = time.monotonic() + grace
+        # An answer may begin a task, which is then waited for as well.
+        while self._under_way and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait(self._under_way, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        late = list(self._under_way)
+        for one in late:
+            one.cancel()
+        return len(late)
+
+    def start(self, lane: Lane, job: Job) -> bool:
+        """Make a delivery; `lane.settle` or `lane.put_back` follows. False before `run` and after `stop`."""
+        if self._group is None or self._stopping.is_set():
+            return False
+        first = self._begin(lane, job)
+        if first is None:
+            self._spawn(self._group, self._deliver(lane, job, None))
+        return True
+
+    def start_redelivery(self, lane: Lane, ref: ParkedRef) -> bool:
+        """Fetch a parked delivery and make it. False as above."""
+        if self._group is None or self._stopping.is_set():
+            return False
+        self._spawn(self._group, self._redeliver(lane, ref))
+        return True
+
+    def _begin(self, lane: Lane, job: Job) -> asyncio.Future[Outcome | None] | None:
+        route, begin = lane.route, self._services.begin
+        if begin is None or route.subscriber is None:
+            return None
+        request = first_request(job, route)
+        answer = begin(route.subscriber, request.head, request.body, timeout=route.delivery.timeout)
+        if answer is not None:
+            self._under_way.add(answer)
+            answer.add_done_callback(partial(self._answered, lane, job, route.subscriber.url, time.time()))
+        return answer
+
+    def _answered(self, lane: Lane, job: Job, url: str, began: float, answer: asyncio.Future[Outcome | None]) -> None:
+        self._under_way.discard(answer)
+        if answer.cancelled() or self._group is None:
+            return
+        outcome = answer.result()
+        if outcome is None:
+            # The connection had been closed while it was idle: nothing was heard of the subscriber.
+            self._spawn(self._group, self._deliver(lane, job, None))
+            return
+        judgement = judge(outcome, wants_reply=True)
+        if judgement.verdict is Verdict.DONE:
+            lane.settle(job, _SETTLED)
+        else:
+            self._spawn(self._group, self._deliver(lane, job, Made(judgement, outcome, url, began)))
+
+    def _spawn(self, group: asyncio.TaskGroup, delivery: Coroutine[None, None, None]) -> None:
+        task = group.create_task(delivery)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _deliver(self, lane: Lane, job: Job, first: Made | None) -> None:
+        services = self._services
+        settlement = await dispatch(job, lambda: lane.route, services.post, services.settings, self._stopping, first)
+        if settlement is None:
+            lane.put_back(job)
+        else:
+            lane.settle(job, settlement)
+
+    async def _redeliver(self, lane: Lane, ref: ParkedRef) -> None:
+        try:
+            stored = await self._state.get_delivery(ref.id)
+        except ChannelError as error:
+            log.warning("a parked delivery could not be read; trying again", error=str(error), delivery=ref.id)
+            lane.postpone(ParkedRef(ref.id, time.time() + self._services.settings.store_retry))
+            return
+        if stored is None or stored.state is DeliveryState.DEAD:
+            lane.gone(ref)
+        else:
+            await self._deliver(lane, Job(self._place, stored.position, stored.event, stored), None)

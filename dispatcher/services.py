@@ -1,0 +1,37 @@
+"""What every partition of a process shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from dispatcher.budget import ByteBudget
+    from dispatcher.dispatch import Post
+    from dispatcher.outcome import Outcome
+    from dispatcher.settings import DispatchSettings
+    from eventing.delivery import Destination
+
+
+class Begin(Protocol):
+    """How an attempt is made without a task: `dispatcher.sender.Sender.begin`."""
+
+    def __call__(
+        self, destination: Destination, head: bytes, body: bytes, *, timeout: float
+    ) -> asyncio.Future[Outcome | None] | None:
+        """The outcome to come; None, or None as its value, where the attempt has to be made by `Post`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`on_loaded(uid, generation)` is told which Triggers are served. Without `begin` every attempt is made by `post`."""
+
+    post: Post
+    settings: DispatchSettings
+    budget: ByteBudget
+    on_loaded: Callable[[str, int], None]
+    begin: Begin | None = None
