@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from eventing.cesql import CesqlFilter, compile_cesql
 from eventing.errors import InvalidFilter
 
 if TYPE_CHECKING:
@@ -154,6 +155,11 @@ def parse_filter(trigger_spec: Mapping[str, object]) -> Filter:
     return EVERYTHING if legacy is None else _legacy(legacy)
 
 
+def warnings(root: Filter) -> tuple[str, ...]:
+    """What the author of a filter should be told although it is correct."""
+    return tuple([warning for each in _flat(root) if isinstance(each, CesqlFilter) for warning in each.warnings])
+
+
 def _legacy(legacy: object) -> Filter:
     path = "spec.filter"
     if not isinstance(legacy, Mapping):
@@ -168,7 +174,11 @@ def _legacy(legacy: object) -> Filter:
 
 
 def _elements(elements: list[object], path: str, depth: int) -> tuple[Filter, ...]:
-    return tuple([_element(element, f"{path}[{index}]", depth) for index, element in enumerate(elements)])
+    filters = []
+    # A loop, as a comprehension would take a second call for each level.
+    for index, element in enumerate(elements):
+        filters.append(_element(element, f"{path}[{index}]", depth))
+    return tuple(filters)
 
 
 def _element(element: object, path: str, depth: int) -> Filter:
@@ -185,11 +195,17 @@ def _element(element: object, path: str, depth: int) -> Filter:
     if dialect == "not":
         return Not(_element(value, path, depth + 1))
     if dialect == "cesql":
-        raise InvalidFilter(path, "CESQL is not supported yet")
+        return _expression(value, path)
     if not isinstance(value, list) or not value:
         raise InvalidFilter(path, f"{dialect} is a list of at least one filter")
     filters = _elements(value, path, depth + 1)
     return _every(filters) if dialect == "all" else Any(filters)
+
+
+def _expression(value: object, path: str) -> Filter:
+    if not isinstance(value, str):
+        raise InvalidFilter(path, "a CESQL expression is text: put it in quotes")
+    return compile_cesql(value, path)
 
 
 def _dialect(element: object, path: str) -> tuple[str, object]:

@@ -85,13 +85,18 @@ def parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
     passed: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         attribute = _KNOWN.get(name, "")
-        if attribute == "":
+        if attribute is None:
+            continue
+        if not attribute:
             attribute = _look_at(name, value, passed)
-        if attribute is not None and attribute not in attributes:
-            if attribute in _UNIQUE or len(value) > _LONGEST_REMEMBERED:
-                attributes[attribute] = _value(attribute, value)
-            else:
-                attributes[attribute] = _remembered_value(attribute, value)
+            if attribute is None:
+                continue
+        if attribute in attributes:
+            continue
+        if attribute in _UNIQUE or len(value) > _LONGEST_REMEMBERED:
+            attributes[attribute] = _value(attribute, value)
+        else:
+            attributes[attribute] = _remembered_value(attribute, value)
     media_type = attributes.get("datacontenttype")
     if media_type is not None and media_type[:23].lower() == "application/cloudevents":
         attributes, body = _structured(media_type, body)

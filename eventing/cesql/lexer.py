@@ -16,6 +16,7 @@ MAX_LENGTH: Final = 16_384
 KEYWORDS: Final = frozenset({"AND", "OR", "XOR", "NOT", "LIKE", "EXISTS", "IN", "TRUE", "FALSE"})
 
 _WIDTH: Final = 60
+_MEANT: Final = {"!": "!= or NOT", "&": "AND", "|": "OR", "\N{RIGHT SINGLE QUOTATION MARK}": "'"}
 # As in the grammar, a sign right before digits belongs to the number: `n-1` is a name and a number, not a difference.
 _TOKEN: Final = re.compile(
     r"""
@@ -40,7 +41,7 @@ class Token(NamedTuple):
     def __str__(self) -> str:
         if self.kind == "end":
             return "the end"
-        return self.text if len(self.text) <= _WIDTH else f"{self.text[:_WIDTH]}..."
+        return _printable(self.text if len(self.text) <= _WIDTH else f"{self.text[:_WIDTH]}...")
 
 
 def tokenize(text: str, path: str) -> Iterator[Token]:
@@ -69,7 +70,7 @@ def invalid(text: str, position: int, detail: str, path: str) -> InvalidFilter:
     end = text.find("\n", position)
     line = text[begin : end if end >= 0 else len(text)]
     first = max(0, position - begin - _WIDTH)
-    shown = "".join(each if each.isprintable() else " " for each in line[first : first + 2 * _WIDTH])
+    shown = _printable(line[first : first + 2 * _WIDTH])
     number = text.count("\n", 0, position) + 1
     where = f"line {number}, " if "\n" in text else ""
     mark = " " * (position - begin - first) + "^"
@@ -80,5 +81,9 @@ def _unknown(character: str) -> str:
     if character in "'\"":
         return f"the string that begins with {character} here has no end"
     shown = character if character.isascii() and character.isprintable() else f"U+{ord(character):04X}"
-    hint = ": not equal is written !=" if character == "!" else ""
-    return f"the character {shown} has no meaning here{hint}"
+    meant = _MEANT.get(character)
+    return f"the character {shown} has no meaning here" + (f": write {meant}" if meant else "")
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in text)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Value: TypeAlias = str | int | bool
 """The types String, Integer (32 bits, signed) and Boolean."""
@@ -11,7 +14,7 @@ Value: TypeAlias = str | int | bool
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where a node stands in the text, without the parentheses around it."""
+    """Where a node stands in the text, the parentheses around it included."""
 
     start: int
     end: int
@@ -123,3 +126,12 @@ def children(node: Node) -> tuple[Node, ...]:
             return node.arguments
         case _:
             return ()
+
+
+def walk(root: Node) -> Iterator[Node]:
+    """The node and everything below it, in the order of the text."""
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        yield node
+        todo.extend(reversed(children(node)))
