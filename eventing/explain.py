@@ -54,7 +54,7 @@ def explain(each: Filter, attributes: Mapping[str, str]) -> Explanation:
         case AttributesFilter() | Exact() | Prefix() | Suffix():
             return _terms(each, attributes)
         case CesqlFilter():
-            return _expression(each, attributes)
+            return _node(each.expression.root, each.expression.text, attributes)
         case _:
             return Explanation(repr(each), each.matches(attributes))
 
@@ -82,13 +82,6 @@ def _comparison(each: AttributesFilter | Exact | Prefix | Suffix) -> tuple[str, 
     return "is", str.__eq__
 
 
-def _expression(each: CesqlFilter, attributes: Mapping[str, str]) -> Explanation:
-    whole = _node(each.expression.root, each.expression.text, attributes)
-    if not whole.parts:
-        return whole
-    return Explanation("CESQL", each.matches(attributes), error=whole.error, parts=(whole,))
-
-
 def _node(node: Node, text: str, attributes: Mapping[str, str]) -> Explanation:
     result = compile_node(node)(attributes)
     error = result.detail if isinstance(result, Failure) else ""
@@ -96,7 +89,7 @@ def _node(node: Node, text: str, attributes: Mapping[str, str]) -> Explanation:
     if isinstance(node, Logic):
         parts = [_node(operand, text, attributes) for operand in node.operands]
         return Explanation(_LOGIC[node.operator], matched, error=error, parts=tuple(parts))
-    if isinstance(node, Unary) and static_type(node.operand, Type.STRING) is Type.BOOLEAN:
+    if isinstance(node, Unary) and node.operator == "NOT" and static_type(node.operand, Type.STRING) is Type.BOOLEAN:
         return Explanation("not", matched, error=error, parts=(_node(node.operand, text, attributes),))
     names = sorted({each.name for each in walk(node) if isinstance(each, Attribute | Exists)})
     compared = tuple([(name, attributes.get(name)) for name in names])

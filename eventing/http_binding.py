@@ -46,6 +46,7 @@ _KNOWN: Final[dict[bytes, str | None]] = {
 # Attributes whose values hardly ever come again. The others (type, source, ...) are remembered with what was found out
 # about them, since reading and writing a value costs ten times what looking it up does.
 _UNIQUE: Final = frozenset({"id", "time", "knativearrivaltime"})
+_OURS: Final = frozenset({"knativearrivaltime", "knativebrokerttl"})
 _LONGEST_REMEMBERED: Final = 128
 _REMEMBERED: Final = 4096
 _PASSED: Final = frozenset({b"x-request-id", b"traceparent", b"tracestate"})
@@ -74,6 +75,8 @@ class Message(msgspec.Struct, frozen=True):
     attributes: Mapping[str, str]
     data: bytes
     passed: tuple[tuple[bytes, bytes], ...] = ()
+    head: bytes = b""
+    """The header lines that `parse` made of the attributes on the way; b"" where they have yet to be made."""
 
 
 def parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
@@ -82,6 +85,7 @@ def parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
     The first of repeated headers counts.
     """
     attributes: dict[str, str] = {}
+    lines: list[bytes] = []
     passed: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         attribute = _KNOWN.get(name, "")
@@ -93,19 +97,19 @@ def parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
                 continue
         if attribute in attributes:
             continue
-        if attribute in _UNIQUE or len(value) > _LONGEST_REMEMBERED:
-            attributes[attribute] = _value(attribute, value)
-        else:
-            attributes[attribute] = _remembered_value(attribute, value)
+        read = _read if attribute in _UNIQUE or len(value) > _LONGEST_REMEMBERED else _remembered_read
+        attributes[attribute], line = read(attribute, value)
+        lines.append(line)
     media_type = attributes.get("datacontenttype")
     if media_type is not None and media_type[:23].lower() == "application/cloudevents":
         attributes, body = _structured(media_type, body)
         validate(attributes)
+        lines.clear()
     elif "specversion" not in attributes and not attributes.keys() - {"datacontenttype"}:
         raise InvalidEvent("", _HOW_TO_SEND)
     else:
         validate_event(attributes)
-    return Message(attributes, body, tuple(passed))
+    return Message(attributes, body, tuple(passed), b"".join(lines))
 
 
 def is_event(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -140,13 +144,8 @@ def encode_head(attributes: Mapping[str, str], passed: Iterable[tuple[bytes, byt
 
     Raises InvalidEvent where a header that is passed through, or an attribute's name, would break the block.
     """
-    lines = [
-        _line(name, value) if name in _UNIQUE or len(value) > _LONGEST_REMEMBERED else _remembered_line(name, value)
-        for name, value in attributes.items()
-    ]
-    if passed:
-        lines += [_passed_line(name, value) for name, value in passed]
-    return b"".join(lines)
+    lines = [_line(name, value) for name, value in attributes.items()]
+    return b"".join((*lines, *(_passed_line(name, value) for name, value in passed)))
 
 
 def decode_head(head: bytes) -> dict[str, str]:
@@ -227,9 +226,6 @@ def _value(attribute: str, value: bytes) -> str:
     return text
 
 
-_remembered_value = lru_cache(_REMEMBERED)(_value)
-
-
 def _line(name: str, value: str) -> bytes:
     """The header line of an attribute."""
     if name == "datacontenttype":
@@ -241,7 +237,13 @@ def _line(name: str, value: str) -> bytes:
     return f"ce-{name}: {value if _is_plain(value) else quote(value, safe=_UNQUOTED)}\r\n".encode()
 
 
-_remembered_line = lru_cache(_REMEMBERED)(_line)
+def _read(attribute: str, value: bytes) -> tuple[str, bytes]:
+    """What a header says of an attribute, and the line that is sent of it: none where a Broker sets it itself."""
+    text = _value(attribute, value)
+    return text, b"" if attribute in _OURS else _line(attribute, text)
+
+
+_remembered_read = lru_cache(_REMEMBERED)(_read)
 
 
 def _passed_line(name: bytes, value: bytes) -> bytes:
@@ -266,6 +268,8 @@ def _event(message: Message, arrival: str, ttl: int) -> Event:
     attributes = dict(message.attributes)
     attributes.pop("knativebrokerttl", None)
     attributes["knativearrivaltime"] = arrival
+    if message.head and not message.passed:
+        return Event(attributes, message.data, message.head + _line("knativearrivaltime", arrival), ttl)
     return Event(attributes, message.data, encode_head(attributes, message.passed), ttl)
 
 

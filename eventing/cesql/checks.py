@@ -28,15 +28,16 @@ def check(text: str, root: Node, path: str) -> None:
         raise invalid(text, root.span.start, detail, path)
 
 
-def warnings(text: str, root: Node) -> tuple[str, ...]:
+def warnings(root: Node) -> tuple[str, ...]:
     """What is correct, but often not what was meant."""
-    return tuple([warning for node in walk(root) for warning in _warnings(text, node)])
+    return tuple([warning for node in walk(root) for warning in _warnings(node)])
 
 
-def _warnings(text: str, node: Node) -> Iterator[str]:
+def _warnings(node: Node) -> Iterator[str]:
     if isinstance(node, Logic):
         last = node.operands[-1]
-        if isinstance(last, Logic) and last.operator != node.operator and text[last.span.start] != "(":
+        # In parentheses it begins before its first operand.
+        if isinstance(last, Logic) and last.span.start == last.operands[0].span.start:
             yield (
                 f"{node.operator} and {last.operator} are mixed without parentheses (position {last.span.start + 1}) "
                 f"and read from the right: a {node.operator} (b {last.operator} c)"

@@ -161,12 +161,18 @@ def _quotient(one: int, other: int) -> int:
     return wrapped(quotient if (one < 0) is (other < 0) else -quotient)
 
 
+def _remainder(one: int, other: int) -> int:
+    """With the sign of the left operand, where Python has that of the right."""
+    remainder = abs(one) % abs(other)
+    return -remainder if one < 0 else remainder
+
+
 _OPERATIONS: Final[dict[str, Callable[[int, int], Value]]] = {
     "+": lambda one, other: wrapped(one + other),
     "-": lambda one, other: wrapped(one - other),
     "*": lambda one, other: wrapped(one * other),
     "/": _quotient,
-    "%": lambda one, other: one - other * _quotient(one, other),
+    "%": _remainder,
     "<": lambda one, other: one < other,
     "<=": lambda one, other: one <= other,
     ">": lambda one, other: one > other,

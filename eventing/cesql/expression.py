@@ -68,4 +68,4 @@ def compile_cesql(text: str, path: str = "") -> CesqlFilter:
     """
     expression = compile_expression(text, path)
     check(text, expression.root, path)
-    return CesqlFilter(expression, warnings(text, expression.root))
+    return CesqlFilter(expression, warnings(expression.root))

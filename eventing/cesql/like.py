@@ -103,11 +103,10 @@ def _finder(part: _Part) -> Callable[[str, int, int], int]:
     that all of them are looked at together (Baeza-Yates and Gonnet, 1992).
     """
     reached_by_any = sum(1 << place for place, each in enumerate(part) if each is _ANY)
-    reached_by = {
-        character: reached_by_any | sum(1 << place for place, each in enumerate(part) if each == character)
-        for character in part
-        if character is not None
-    }
+    reached_by: dict[str, int] = {}
+    for place, each in enumerate(part):
+        if each is not _ANY:
+            reached_by[each] = reached_by.get(each, reached_by_any) | 1 << place
     whole = 1 << (len(part) - 1)
 
     def find(text: str, start: int, end: int) -> int:
