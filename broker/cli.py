@@ -11,6 +11,7 @@ import typer
 from broker import __version__
 from broker.commands.send import send
 from broker.commands.sink import sink
+from broker.errors import HeldError, StartError, UsageError
 
 USAGE = 2
 HELD = 3
@@ -76,7 +77,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter for each flag
       penstock serve --data ./data --listen 0.0.0.0:8080 --advertise http://broker.example.com
 
     """
-    from broker.settings import UsageError, load  # noqa: PLC0415 - only what a command needs is imported for it
+    from broker.settings import load  # noqa: PLC0415 - only what a command needs is imported for it
 
     flags = {
         "listen": listen,
@@ -93,7 +94,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         settings = load(flags, config)
     except UsageError as error:
         _fail(str(error), USAGE)
-    from broker.runtime import HeldError, StartError, run  # noqa: PLC0415 - as above
+    from broker.runtime import run  # noqa: PLC0415 - as above
 
     try:
         run(settings)

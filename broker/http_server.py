@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from broker.settings import Address, UsageError
+from broker.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
     from starlette.types import ASGIApp
+
+    from broker.settings import Address
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the pools of usual clients, so that those close first."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from broker.settings import UsageError
+from broker.errors import UsageError
 from controller.kube.errors import KubeError
 
 if TYPE_CHECKING:

@@ -25,12 +25,12 @@ import eventing
 from broker import __version__, logs
 from broker.dataplane import DataPlane
 from broker.dead_letters import DeadLetters
+from broker.errors import HeldError, StartError, UsageError
 from broker.http_server import bind, bound, serving
 from broker.ingress.app import IngressApp
 from broker.ingress.core import Ingress
 from broker.ingress.protocol import IngressProtocol, Rendered
 from broker.manifests import Manifests
-from broker.settings import UsageError
 from channels.channel import ChannelSettings
 from channels.errors import StoreError, StoreLocked
 from channels.registry import open_backend
@@ -60,14 +60,6 @@ GC_THRESHOLD = 20_000
 """Objects that may be made before the collector looks at the young ones (Python's default is 700)."""
 
 OURS = (broker, channels, controller, dispatcher, eventing)
-
-
-class StartError(Exception):
-    """Penstock cannot start; the message says why and what to do."""
-
-
-class HeldError(StartError):
-    """Another process holds the data directory."""
 
 
 def run(settings: Settings) -> None:

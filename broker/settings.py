@@ -6,14 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from broker.errors import UsageError
 from dispatcher.settings import DispatchSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-class UsageError(Exception):
-    """A setting cannot be used; the message names it and the fix."""
 
 
 class Address(NamedTuple):

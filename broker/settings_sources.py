@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from broker.settings import UsageError
+from broker.errors import UsageError
 from dispatcher.settings import DispatchSettings
 
 if TYPE_CHECKING:
