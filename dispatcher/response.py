@@ -123,6 +123,11 @@ class ResponseReader:
         self._body_bytes += len(body)
         if self._body_bytes <= self._max_body_bytes:
             self._body.append(body)
+        elif self._status >= 300:
+            # A refusal counts by its status, however long its page is: the beginning of the body will do.
+            self._body.append(body[: self._max_body_bytes - self._body_bytes])
+            self._complete = True
+            self.reusable = False
         elif self._fault is None:
             self._body.clear()
             self._fault = (

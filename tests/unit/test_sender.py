@@ -32,6 +32,13 @@ CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
         pytest.param(sends(CHUNKED, b"2\r\nok\r\n0\r\n\r\n"), 200, b"ok", 1, id="chunked"),
         pytest.param(sends(CHUNKED, b"2;x=y\r\nok\r\n0\r\nt: 1\r\n\r\n"), 200, b"ok", 1, id="chunked with trailer"),
         pytest.param(sends(b"HTTP/1.1 200 OK\r\n\r\nok", close=True), 200, b"ok", 0, id="delimited by close"),
+        pytest.param(
+            sends(b"HTTP/1.1 400 X\r\ncontent-length: 1600\r\n\r\n" + b"x" * 900, b"y" * 700),
+            400,
+            b"x" * 900 + b"y" * 100,
+            0,
+            id="a refusal with a long page keeps its status",
+        ),
         pytest.param(sends(OK.replace(b"/1.1", b"/1.0")), 200, b"ok", 0, id="HTTP/1.0"),
         pytest.param(sends(OK.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n")), 200, b"ok", 0, id="not kept alive"),
         pytest.param(sends(b"HTTP/1.1 100 Continue\r\n\r\n" + OK), 200, b"ok", 1, id="100 first"),
