@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
+from eventing.cesql import CesqlFilter
+from eventing.cesql.compiler import literal_texts
+from eventing.cesql.syntax import Attribute, Binary, In, Literal, Logic
+from eventing.cesql.values import to_string
 from eventing.filters import All, Any, AttributesFilter, Everything, Exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from eventing.cesql.syntax import Node
     from eventing.filters import Filter
 
 T = TypeVar("T")
@@ -102,6 +107,8 @@ def _fixed(each: Filter) -> dict[str, frozenset[str]]:
     """The attributes that an event must have for this filter, with the values that they may have."""
     if isinstance(each, Exact | AttributesFilter):
         return {name: frozenset((value,)) for name, value in each.terms if value}
+    if isinstance(each, CesqlFilter):
+        return _fixed_by_expression(each.expression.root)
     if not isinstance(each, All | Any) or not each.filters:
         return {}
     children = []
@@ -109,6 +116,24 @@ def _fixed(each: Filter) -> dict[str, frozenset[str]]:
     for child in each.filters:
         children.append(_fixed(child))  # noqa: PERF401 - see above
     return _fixed_by_all(children) if isinstance(each, All) else _fixed_by_any(children)
+
+
+def _fixed_by_expression(node: Node) -> dict[str, frozenset[str]]:
+    """The same for the events that an expression can be true for. Attributes are text here, as filters see them."""
+    match node:
+        case Logic(operator="AND"):
+            return _fixed_by_all([_fixed_by_expression(each) for each in node.operands])
+        case Logic(operator="OR"):
+            return _fixed_by_any([_fixed_by_expression(each) for each in node.operands])
+        case Binary(operator="=", left=Attribute(name=name), right=Literal(value=str(value))):
+            return {name: frozenset((value,))}
+        case Binary(operator="=", left=Literal(value=value), right=Attribute(name=name)):
+            # The right operand is text, so the left one is compared as text.
+            return {name: frozenset((to_string(value),))}
+        case In(operand=Attribute(name=name), negated=False):
+            texts = literal_texts(node)
+            return {} if texts is None else {name: texts}
+    return {}
 
 
 def _fixed_by_all(children: list[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:

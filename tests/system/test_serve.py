@@ -49,7 +49,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"filters": [{"exact": {"Type": "x"}}]},
         'invalid key name "Type": spec.filters[0].exact[Type]',
     ),
-    "CESQL": ({"filters": [{"cesql": "type = 'x'"}]}, "CESQL is not supported yet"),
+    "CESQL": ({"filters": [{"cesql": "type = "}]}, "found the end after =, expected an attribute"),
     "a bad duration": ({"delivery": {"backoffDelay": "5s"}}, "spec.delivery.backoffDelay"),
     "an unknown policy": ({"delivery": {"backoffPolicy": "random"}}, "spec.delivery.backoffPolicy"),
 }

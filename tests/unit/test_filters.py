@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.match import MatchIndex
+from eventing.cesql import compile_cesql
+from eventing.cesql.parser import MAX_DEPTH as DEEPEST_EXPRESSION
 from eventing.errors import InvalidFilter
-from eventing.filters import EVERYTHING, MAX_DEPTH, AttributesFilter, Exact, parse_filter
+from eventing.explain import explain
+from eventing.filters import EVERYTHING, MAX_DEPTH, AttributesFilter, Exact, parse_filter, warnings
 
 EVENT = {"specversion": "1.0", "id": "1", "type": "com.example.order.created", "source": "/shop", "n": "5", "blank": ""}
 
@@ -39,6 +42,9 @@ def _matches(spec: dict[str, Any], event: dict[str, str] | None = None) -> bool:
         pytest.param({"all": [{"exact": {"n": "5"}}, {"prefix": {"source": "x"}}]}, False, id="all-one-differs"),
         pytest.param({"any": [{"exact": {"n": "6"}}, {"prefix": {"source": "/"}}]}, True, id="any"),
         pytest.param({"any": [{"exact": {"n": "6"}}, {"prefix": {"source": "x"}}]}, False, id="any-none"),
+        pytest.param({"cesql": "type LIKE '%.created' AND INT(n) > 4"}, True, id="cesql"),
+        pytest.param({"cesql": "missing != 'x'"}, False, id="cesql-absent"),
+        pytest.param({"not": {"cesql": "missing = 'x'"}}, True, id="cesql-not-absent"),
         pytest.param({"exact": {"n": "5"}, "prefix": None}, True, id="null-is-absent"),
     ],
 )
@@ -102,10 +108,35 @@ def test_what_cannot_be_compiled_is_refused_with_its_path(spec: dict[str, Any], 
     assert caught.value.path == path
 
 
-def test_cesql_is_refused_as_not_supported() -> None:
-    with pytest.raises(InvalidFilter, match="CESQL is not supported yet") as caught:
-        parse_filter({"filters": [{"cesql": "type = 'a'"}]})
-    assert caught.value.path == "spec.filters[0].cesql"
+def test_cesql_is_compiled_with_the_path_to_its_faults() -> None:
+    compiled = parse_filter({"filters": [{"cesql": "type = 'a'"}]})
+    assert compiled == compile_cesql("type = 'a'")
+    assert compiled.matches({"type": "a"})
+    with pytest.raises(InvalidFilter) as caught:
+        parse_filter({"filters": [{"exact": {"a": "1"}}, {"not": {"cesql": "type = "}}]})
+    assert caught.value.path == "spec.filters[1].not.cesql"
+    assert "position 8" in caught.value.detail
+
+
+def test_the_warnings_of_all_expressions_are_collected() -> None:
+    mixed = {"cesql": "a = 1 AND b = 1 OR c = 1"}
+    compiled = parse_filter({"filters": [{"exact": {"a": "1"}}, {"any": [mixed, {"not": {"cesql": "NOT a = 'x'"}}]}]})
+    first, second = warnings(compiled)
+    assert "AND and OR are mixed" in first
+    assert "NOT a (position 1) is taken by itself" in second
+    assert warnings(EVERYTHING) == ()
+
+
+def test_an_expression_may_be_as_deep_as_it_can_inside_the_deepest_filter() -> None:
+    text = "type = 'a'"
+    for _ in range(DEEPEST_EXPRESSION - 2):
+        text = f"(type = 'b' OR {text})"
+    element: dict[str, Any] = {"cesql": text}
+    for level in range(MAX_DEPTH - 1):
+        element = {("any", "all")[level % 2]: [{"exact": {"n": "5"}}, element]}
+    compiled = parse_filter({"filters": [element]})
+    assert MatchIndex([("item", compiled)]).match({"type": "a", "n": "5"}) == ["item"]
+    assert explain(compiled, {"type": "a", "n": "5"}).matched
 
 
 def _deep(depth: int) -> dict[str, Any]:
@@ -153,7 +184,7 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["exact", "prefix", "all", "any", "not", "a", "attributes"]), inner, max_size=2
+            st.sampled_from(["exact", "prefix", "all", "any", "not", "cesql", "a", "attributes"]), inner, max_size=2
         )
     ),
     max_leaves=10,

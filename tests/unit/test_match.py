@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,17 +10,56 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.match import MatchIndex
+from eventing.cesql import CesqlFilter, compile_cesql
 from eventing.filters import EVERYTHING, All, Any, AttributesFilter, Exact, Filter, Not, Prefix, Suffix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NAMES = st.sampled_from(["type", "source", "subject", "ext"])
-VALUES = st.sampled_from(["a", "b", "ab", "ba"])
+NAME_LIST = ["type", "source", "subject", "ext"]
+VALUE_LIST = ["a", "b", "ab", "ba", "5"]
+NAMES = st.sampled_from(NAME_LIST)
+VALUES = st.sampled_from(VALUE_LIST)
 TERMS = st.dictionaries(NAMES, VALUES, min_size=1, max_size=3).map(lambda terms: tuple(terms.items()))
 LEGACY = st.dictionaries(NAMES, VALUES | st.just(""), min_size=1, max_size=3).map(lambda terms: tuple(terms.items()))
+COMPARISONS = (
+    "{name} = '{one}'",
+    "'{one}' = {name}",
+    "{name} != '{one}'",
+    "{name} = {other}",
+    "{name} IN ('{one}', '{two}')",
+    "{name} IN ('{one}', {other})",
+    "{name} NOT IN ('{one}', 5)",
+    "{name} = 5",
+    "5 = {name}",
+    "{name} LIKE '{one}%'",
+    "EXISTS {name}",
+    "{name}",
+    "INT({name}) = 5",
+    "TRUE",
+)
+
+
+def _comparison(template: str, name: str, other: str, one: str, two: str) -> str:
+    return template.format(name=name, other=other, one=one, two=two)
+
+
+def _joined(below: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    rows = st.lists(below, min_size=2, max_size=3)
+    joined = st.tuples(st.sampled_from([" AND ", " OR ", " XOR "]), rows).map(lambda row: row[0].join(row[1]))
+    return joined | joined.map("({})".format) | below.map("NOT ({})".format)
+
+
+EXPRESSIONS = st.recursive(
+    st.builds(_comparison, st.sampled_from(COMPARISONS), NAMES, NAMES, VALUES, VALUES), _joined, max_leaves=6
+)
 LEAVES: st.SearchStrategy[Filter] = st.one_of(
-    TERMS.map(Exact), TERMS.map(Prefix), TERMS.map(Suffix), LEGACY.map(AttributesFilter), st.just(EVERYTHING)
+    TERMS.map(Exact),
+    TERMS.map(Prefix),
+    TERMS.map(Suffix),
+    LEGACY.map(AttributesFilter),
+    st.just(EVERYTHING),
+    EXPRESSIONS.map(lambda text: compile_cesql(f"{text} AND TRUE")),
 )
 
 
@@ -102,3 +142,72 @@ def test_a_large_list_of_choices_is_indexed() -> None:
     index = MatchIndex([("item", Any(tuple(choices)))])
     assert index.match({"type": "t4999"}) == ["item"]
     assert index.match({"type": "t5000"}) == []
+
+
+def _an_expression(random: Random, depth: int) -> str:
+    if depth == 0 or random.random() < 0.3:
+        return _comparison(
+            random.choice(COMPARISONS), *random.choices(NAME_LIST, k=2), *random.choices(VALUE_LIST, k=2)
+        )
+    if random.random() < 0.2:
+        return f"NOT ({_an_expression(random, depth - 1)})"
+    operator = random.choice([" AND ", " AND ", " OR ", " XOR "])
+    row = operator.join(_an_expression(random, depth - 1) for _ in range(random.randint(2, 3)))
+    return f"({row})" if random.random() < 0.5 else row
+
+
+def _a_filter(random: Random, depth: int = 3) -> Filter:
+    if depth and random.random() < 0.4:
+        if random.random() < 0.2:
+            return Not(_a_filter(random, depth - 1))
+        return random.choice([All, Any])(tuple(_a_filter(random, depth - 1) for _ in range(random.randint(1, 3))))
+    if random.random() < 0.5:
+        return compile_cesql(f"{_an_expression(random, 3)} AND TRUE")
+    names = random.sample(NAME_LIST, random.randint(1, 2))
+    kind = random.choice([Exact, Exact, Prefix, Suffix, AttributesFilter])
+    return kind(tuple((name, random.choice(VALUE_LIST)) for name in names))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_the_index_finds_the_same_among_many_filters(seed: int) -> None:
+    random = Random(seed)  # noqa: S311 - the same filters in every run
+    filters = [_a_filter(random) for _ in range(200)]
+    index = MatchIndex(enumerate(filters))
+    for _ in range(200):
+        event = {name: random.choice(VALUE_LIST) for name in NAME_LIST if random.random() < 0.7}
+        assert sorted(index.match(event)) == [number for number, each in enumerate(filters) if each.matches(event)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "type = 't{}'",
+        "'t{}' = type AND subject LIKE 'x%'",
+        "subject LIKE 'x%' AND (n = 5 AND type IN ('t{}', 'other'))",
+        "type = 't{0}' AND n = 5 OR type = 't{0}' AND n = 6",
+        "(type = 't{0}' OR source = 's') AND source = 't{0}'",
+        "{0} = type",
+    ],
+)
+def test_expressions_that_fix_an_attribute_are_found_through_it(text: str) -> None:
+    tried = []
+
+    class Counted(CesqlFilter):
+        __slots__ = ()
+
+        def matches(self, attributes: Mapping[str, str]) -> bool:
+            tried.append(self)
+            return super().matches(attributes)
+
+    compiled = [compile_cesql(text.format(number)) for number in range(500)]
+    index = MatchIndex([(each, Counted(each.expression, each.warnings)) for each in compiled])
+    event = {"type": "t7", "source": "t7", "subject": "xy", "n": "5"}
+    wanted = [each for each in compiled if each.matches(event)]
+    assert index.match(event) == wanted
+    assert len(wanted) == len(tried) <= 1
+
+
+def test_expressions_that_fix_nothing_are_tried() -> None:
+    texts = ["type != 'a'", "type NOT IN ('a')", "type = 'a' XOR TRUE", "NOT (type = 'a')", "type = 5", "type IN (n)"]
+    index = MatchIndex([(text, compile_cesql(text)) for text in texts])
+    assert index.match({"type": "05", "n": "05"}) == texts

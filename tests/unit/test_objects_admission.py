@@ -279,8 +279,9 @@ REF = {"apiVersion": "v1", "kind": "Service", "name": "s"}
             id="misspelt-dialect",
         ),
         pytest.param(
-            {"filters": [{"exact": {"type": "a"}}, {"cesql": "type = 'a'"}]},
-            "invalid value: type = 'a': spec.filters[1].cesql\nCESQL is not supported yet",
+            {"filters": [{"exact": {"type": "a"}}, {"cesql": "type = 'a' #"}]},
+            "invalid value: type = 'a' #: spec.filters[1].cesql\n"
+            "the character # has no meaning here (position 12)\n  type = 'a' #\n             ^",
             id="cesql",
         ),
         pytest.param({"filters": [{"exact": {"type": "a"}, "prefix": None}]}, "", id="null-dialect"),
