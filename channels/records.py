@@ -120,8 +120,8 @@ class TailRecord:
 class CursorRecord:
     """The place of one Trigger in one partition, while it is not at the tail or has deliveries under way.
 
-    Everything up to `mark` is settled except the positions in `pending`, of which there are never more than the
-    Trigger's window. It counts before the tail, whether or not the Trigger is a member there.
+    Everything up to `mark` is settled except the positions in `pending`: those under way, never more than the Trigger's
+    window, and where an order is asked for those that wait behind one of their key. It counts before the tail, whether or not the Trigger is a member there.
     """
 
     trigger: str

@@ -63,21 +63,19 @@ class Attempts:
             one.cancel()
         return len(late)
 
-    def start(self, lane: Lane, job: Job) -> bool:
-        """Make a delivery; `lane.settle` or `lane.put_back` follows. False before `run` and after `stop`."""
-        if self._group is None or self._stopping.is_set():
-            return False
-        first = self._begin(lane, job)
-        if first is None:
-            self._spawn(self._group, self._deliver(lane, job, None))
-        return True
+    @property
+    def running(self) -> bool:
+        """Whether deliveries may be started: after `run` and before `stop`."""
+        return self._group is not None and not self._stopping.is_set()
 
-    def start_redelivery(self, lane: Lane, ref: ParkedRef) -> bool:
-        """Fetch a parked delivery and make it. False as above."""
-        if self._group is None or self._stopping.is_set():
-            return False
-        self._spawn(self._group, self._redeliver(lane, ref))
-        return True
+    def start(self, lane: Lane, job: Job) -> None:
+        """Make a delivery while `running`; `lane.settle` or `lane.put_back` follows."""
+        if self._begin(lane, job) is None:
+            self._spawn(self._deliver(lane, job, None))
+
+    def start_redelivery(self, lane: Lane, ref: ParkedRef) -> None:
+        """Fetch a parked delivery and make it; `lane.settle`, `put_back`, `gone` or `postpone` follows."""
+        self._spawn(self._redeliver(lane, ref))
 
     def _begin(self, lane: Lane, job: Job) -> asyncio.Future[Outcome | None] | None:
         route, begin = lane.route, self._services.begin
@@ -92,27 +90,29 @@ class Attempts:
 
     def _answered(self, lane: Lane, job: Job, url: str, began: float, answer: asyncio.Future[Outcome | None]) -> None:
         self._under_way.discard(answer)
-        if answer.cancelled() or self._group is None:
+        if answer.cancelled():
             return
         outcome = answer.result()
         if outcome is None:
             # The connection had been closed while it was idle: nothing was heard of the subscriber.
-            self._spawn(self._group, self._deliver(lane, job, None))
+            self._spawn(self._deliver(lane, job, None))
             return
         judgement = judge(outcome, wants_reply=True)
         if judgement.verdict is Verdict.DONE:
             lane.settle(job, _SETTLED)
         else:
-            self._spawn(self._group, self._deliver(lane, job, Made(judgement, outcome, url, began)))
+            self._spawn(self._deliver(lane, job, Made(judgement, outcome, url, began)))
 
-    def _spawn(self, group: asyncio.TaskGroup, delivery: Coroutine[None, None, None]) -> None:
-        task = group.create_task(delivery)
+    def _spawn(self, delivery: Coroutine[None, None, None]) -> None:
+        if self._group is None:
+            raise RuntimeError("run() comes before a delivery")
+        task = self._group.create_task(delivery)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
     async def _deliver(self, lane: Lane, job: Job, first: Made | None) -> None:
         services = self._services
-        settlement = await dispatch(job, lambda: lane.route, services.post, services.settings, self._stopping, first)
+        settlement = await dispatch(job, lane, services.post, services.settings, self._stopping, first)
         if settlement is None:
             lane.put_back(job)
         else:

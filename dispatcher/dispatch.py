@@ -36,11 +36,10 @@ from eventing.errors import InvalidEvent
 from eventing.timestamps import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from channels.records import LogName, Record
     from dispatcher.outcome import Outcome
     from dispatcher.settings import DispatchSettings
+    from eventing.delivery import DeliverySpec
     from eventing.event import Event
     from eventing.routing import TriggerRoute
 
@@ -50,6 +49,23 @@ class Post(Protocol):
 
     async def __call__(self, destination: Destination, head: bytes, body: bytes, *, timeout: float) -> Outcome:  # noqa: ASYNC109 - the Sender itself keeps the time, to the byte
         """Make one attempt; every way to end is an Outcome."""
+        ...
+
+
+class Recipient(Protocol):
+    """Whom a delivery is for: a `dispatcher.lane.Lane`."""
+
+    @property
+    def route(self) -> TriggerRoute:
+        """The Trigger as it is now: asked before each attempt, so that a change takes effect."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """The subscriber asked for a pause (`Retry-After`): nothing goes to it meanwhile."""
+        ...
+
+    def may_park(self) -> bool:
+        """Whether the delivery may go to the delivery store to wait for its next attempt."""
         ...
 
 
@@ -105,13 +121,13 @@ class _Progress:
 
 async def dispatch(
     job: Job,
-    route: Callable[[], TriggerRoute],
+    recipient: Recipient,
     post: Post,
     settings: DispatchSettings,
     stopping: asyncio.Event,
     first: Made | None = None,
 ) -> Settlement | None:
-    """Deliver `job` to the Trigger that `route` returns: asked before each attempt, so that a change takes effect.
+    """Deliver `job` to the Trigger of `recipient`.
 
     `first` is the first attempt where it was made already. Returns None only when `stopping` was set, or the Trigger is
     held, before the delivery was settled.
@@ -119,7 +135,7 @@ async def dispatch(
     began = time.monotonic() - (max(0.0, time.time() - first.began) if first is not None else 0.0)
     progress = _begin(job)
     while first is not None or not stopping.is_set():
-        trigger = route()
+        trigger = recipient.route
         if trigger.held or trigger.subscriber is None:
             return None
         if progress.phase is Phase.DEAD_LETTER_SINK and trigger.dead_letter_sink is None:
@@ -136,7 +152,9 @@ async def dispatch(
         spec = trigger.delivery
         if judgement.verdict is Verdict.RETRY and progress.tries <= spec.retry:
             delay = backoff(spec, progress.tries, jitter=random.random(), retry_after=judgement.retry_after)  # noqa: S311 - jitter, not a secret
-            if job.stored is not None or time.monotonic() - began + delay >= settings.park_after:
+            _tell_pause(recipient, judgement, spec)
+            late = time.monotonic() - began + delay >= settings.park_after
+            if job.stored is not None or (late and recipient.may_park()):
                 return _parked(job, trigger, progress, time.time() + delay)
             await _sleep(delay, stopping)
         elif progress.phase is Phase.SUBSCRIBER and trigger.dead_letter_sink is not None:
@@ -145,6 +163,12 @@ async def dispatch(
         else:
             return _dead(job, trigger, progress, _why_dead(trigger, judgement, progress))
     return None
+
+
+def _tell_pause(recipient: Recipient, judgement: Judgement, spec: DeliverySpec) -> None:
+    """A subscriber that says `Retry-After` speaks for all that would be sent to it."""
+    if judgement.retry_after is not None and spec.retry_after_max is not None:
+        recipient.pause(min(judgement.retry_after, spec.retry_after_max))
 
 
 def _begin(job: Job) -> _Progress:

@@ -2,27 +2,31 @@
 
 Every position that the Trigger matched is in exactly one of these, in the order of the log:
 
-    settled and recorded │ pending: sent, or to be sent again │ queue: to be sent │ not read yet
+    settled and recorded │ pending: sent, to be sent again,   │ queue: to be sent │ not read yet
+                         │ or behind an event of its key      │                   │
                          │ done: settled, not recorded yet    │                   │
-                         └───────── at most `window` ─────────┘
+                         └─ sent and done: at most `window` ──┘
 
 The lane decides and counts; it does no I/O. Its partition feeds it, runs its jobs and records it.
 """
 
 from __future__ import annotations
 
-import heapq
+import time
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from channels.records import CursorRecord, DeliveryRecord, DeliveryState, Mark, ParkedRef
 from dispatcher.dispatch import Job
+from dispatcher.pacing import KeyGate, Pace
+from dispatcher.parked import ParkedQueue
+from eventing.routing import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from channels.records import Record, TailRecord
+    from channels.records import Record, RemoveDelivery, TailRecord
     from dispatcher.budget import ByteBudget
     from dispatcher.dispatch import Place, Settlement
     from eventing.routing import TriggerRoute
@@ -34,12 +38,21 @@ MIN_QUEUE = 256
 class Partition(Protocol):
     """What a lane needs of the partition that it belongs to."""
 
-    def start_job(self, lane: Lane, job: Job) -> bool:
-        """Run a delivery; `lane.settle` or `lane.put_back` follows. False when nothing may be sent now."""
+    @property
+    def running(self) -> bool:
+        """Whether deliveries may be started: not before the partition runs, nor when it stops."""
         ...
 
-    def start_redelivery(self, lane: Lane, ref: ParkedRef) -> bool:
-        """Fetch a parked delivery and run it; `lane.settle`, `put_back`, `gone` or `postpone` follows. False as above."""
+    def start_job(self, lane: Lane, job: Job) -> None:
+        """Make a delivery; `lane.settle` or `lane.put_back` follows."""
+        ...
+
+    def start_redelivery(self, lane: Lane, ref: ParkedRef) -> None:
+        """Fetch a parked delivery and make it; `lane.settle`, `put_back`, `gone` or `postpone` follows."""
+        ...
+
+    def wake(self, lane: Lane, delay: float) -> None:
+        """Call `lane.awake` in `delay` seconds."""
         ...
 
     def parking(self, lane: Lane) -> None:
@@ -58,13 +71,16 @@ class Partition(Protocol):
 class Lane:
     """See the module. `read` is how far the lane was fed; at the tail that is the tail's place, not this one."""
 
-    def __init__(self, partition: Partition, place: Place, route: TriggerRoute, budget: ByteBudget) -> None:
+    def __init__(
+        self, partition: Partition, place: Place, route: TriggerRoute, budget: ByteBudget, max_parked: int
+    ) -> None:
         self.route = route
+        self._max_parked = max_parked
         self.at_tail = False
         self.read = Mark(0)
         self.stored: CursorRecord | None = None
         self.done: list[Settlement] = []
-        self.more_parked = False
+        self.parked = ParkedQueue()
         self.closed = False
         self._starved = False
         self._base = Mark(0)
@@ -73,10 +89,13 @@ class Lane:
         self._budget = budget
         self._queue: deque[Record] = deque()
         self._pending: dict[int, Record] = {}
+        self._flying: set[int] = set()
         self._resend: deque[int] = deque()
-        self._parked: list[tuple[float, str]] = []
-        self._due: deque[ParkedRef] = deque()
+        self._ready: deque[int] = deque()
         self._redelivering: set[str] = set()
+        self._gate = KeyGate(route.order)
+        self._pace = Pace(route.rate)
+        self._sleeping = False
 
     # --- what it is doing -----------------------------------------------------------------------------------------
 
@@ -91,14 +110,9 @@ class Lane:
         return not (self.at_tail or self.held or self._starved) and len(self._queue) <= self._queue_limit // 2
 
     @property
-    def unsettled(self) -> int:
-        """How many deliveries are sent, or are to be sent again, and not settled."""
-        return len(self._pending) + len(self._redelivering)
-
-    @property
     def next_due(self) -> float | None:
         """When the next parked delivery is due (Unix s)."""
-        return self._parked[0][0] if self._parked else None
+        return self.parked.next_due
 
     @property
     def quiet(self) -> bool:
@@ -111,13 +125,13 @@ class Lane:
 
     @property
     def _in_window(self) -> int:
-        return len(self._pending) + len(self._redelivering) + len(self.done)
+        return len(self._flying) + len(self._redelivering) + len(self.done)
 
     # --- being fed ------------------------------------------------------------------------------------------------
 
     def offer(self, record: Record) -> bool:
         """Take a record that matched. False when there is no room: the lane must then be fed from here again."""
-        if len(self._queue) >= self._queue_limit:
+        if len(self._queue) + self._gate.waiting >= self._queue_limit:
             return False
         if not self._budget.take(record.event.size, self._fed_again):
             self._starved = True
@@ -163,18 +177,28 @@ class Lane:
         self._queue.clear()
         self._pending.clear()
         self._resend.clear()
-        self._parked.clear()
-        self._due.clear()
+        self._ready.clear()
+        self.parked.clear()
         self.closed = True
 
     def reroute(self, route: TriggerRoute, tail: Mark) -> None:
         """Go on with a changed Trigger. One that is held gives its queue back to the log and keeps its place."""
         self.route = route
+        self._pace.change(route.rate)
         if self.held:
             self._unqueue(tail)
             return
+        self._start_over()
         self.pump()
         self._partition.wants_records()
+
+    def _start_over(self) -> None:
+        """Arrange anew what is pending and not out, in the order of the log: after a hold, or with another order."""
+        self._gate = KeyGate(self.route.order)
+        for position in self._flying:
+            self._gate.occupy(self._pending[position].event)
+        self._ready.clear()
+        self._resend = deque(sorted(self._pending.keys() - self._flying))
 
     def _unqueue(self, tail: Mark) -> None:
         if self.at_tail:
@@ -193,27 +217,61 @@ class Lane:
         What comes back from the delivery store takes at most half of the window while new events wait, so that neither
         starves the other.
         """
-        if self.held:
+        if self.held or not self._partition.running:
             return
-        while self._resend and self._start(self._pending[self._resend[0]]):
-            self._resend.popleft()
         window = self.route.max_in_flight
-        while self._due and self._in_window < window and not self._crowded(window):
-            if not self._partition.start_redelivery(self, self._due[0]):
-                break
-            ref = self._due.popleft()
-            self._redelivering.add(ref.id)
-        while self._queue and self._in_window < window and self._start(self._queue[0]):
+        while self._resend and self._in_window < window and self._may_go():
+            self._go_in_turn(self._pending[self._resend.popleft()])
+        while (ref := self.parked.peek()) and self._in_window < window and not self._crowded(window) and self._may_go():
+            self._pace.take()
+            self._redelivering.add(self.parked.pop().id)
+            self._partition.start_redelivery(self, ref)
+        while self._ready and self._in_window < window and self._may_go():
+            self._go(self._pending[self._ready.popleft()])
+        while self._queue and self._in_window < window and (self._must_wait(self._queue[0]) or self._may_go()):
             record = self._queue.popleft()
             self._pending[record.position] = record
+            self._go_in_turn(record)
         if self.wants_records:
             self._partition.wants_records()
 
-    def _start(self, record: Record) -> bool:
-        return self._partition.start_job(self, Job.of_record(self._place, record))
+    def awake(self) -> None:
+        """The time has come that `Partition.wake` was asked for."""
+        self._sleeping = False
+        self.pump()
+
+    def _may_go(self) -> bool:
+        """Whether the Trigger's rate, and its subscriber, allow a delivery now; else the lane is woken when they do."""
+        delay = self._pace.wait(time.monotonic())
+        if delay and not self._sleeping:
+            self._sleeping = True
+            self._partition.wake(self, delay)
+        return not delay
+
+    def _must_wait(self, record: Record) -> bool:
+        return self._gate.is_busy(record.event)
+
+    def _go_in_turn(self, record: Record) -> None:
+        if self._gate.enter(record):
+            self._go(record)
+
+    def _go(self, record: Record) -> None:
+        self._pace.take()
+        self._flying.add(record.position)
+        self._partition.start_job(self, Job.of_record(self._place, record))
 
     def _crowded(self, window: int) -> bool:
         return bool(self._queue) and len(self._redelivering) >= max(1, window // 2)
+
+    def pause(self, seconds: float) -> None:
+        """The subscriber asked for a pause (`Retry-After`): nothing goes to it meanwhile."""
+        self._pace.pause(time.monotonic() + seconds)
+
+    def may_park(self) -> bool:
+        """Whether a delivery may go to the delivery store to wait. Not past the bound, and not where an order is asked
+        for: a later event of its key would overtake it.
+        """
+        return self.route.order is Order.NONE and self.parked.count < self._max_parked
 
     def settle(self, job: Job, settlement: Settlement) -> None:
         """A delivery came to its end; it counts once it is recorded."""
@@ -221,8 +279,11 @@ class Lane:
             return
         self._forget(job)
         self.done.append(settlement)
+        self.parked.count += any(map(_is_parked, settlement.changes)) - (job.stored is not None)
         urgent = settlement.reply is not None or 2 * len(self.done) >= self.route.max_in_flight
         self._partition.changed(self, urgent=urgent)
+        if self._ready:
+            self.pump()
 
     def put_back(self, job: Job) -> None:
         """A delivery was not settled since the lane is held (or Penstock stops): it is sent again later."""
@@ -232,11 +293,16 @@ class Lane:
             self._forget(job)
             self.park(ParkedRef(job.stored.id, job.stored.due))
         else:
-            self._resend.append(job.position)
+            self._flying.discard(job.position)
+            if not self.held:
+                # It was held only for a moment, and goes on.
+                self._start_over()
+                self.pump()
 
     def gone(self, ref: ParkedRef) -> None:
         """A parked delivery is no longer in the store: somebody removed it."""
         self._redelivering.discard(ref.id)
+        self.parked.count -= 1
         self._partition.changed(self, urgent=False)
         self.pump()
 
@@ -248,39 +314,31 @@ class Lane:
     def _forget(self, job: Job) -> None:
         if job.stored is not None:
             self._redelivering.discard(job.stored.id)
-        else:
-            self._budget.give_back(self._pending.pop(job.position).event.size)
+            return
+        event = self._pending.pop(job.position).event
+        self._flying.discard(job.position)
+        self._budget.give_back(event.size)
+        follower = self._gate.leave(event)
+        if follower is not None:
+            self._ready.append(follower.position)
 
     # --- parked deliveries ----------------------------------------------------------------------------------------
 
     def park(self, ref: ParkedRef) -> None:
         """Remember a parked delivery. Only the next ones are kept; the rest is asked for when those are through."""
-        if len(self._parked) >= self._queue_limit:
-            self.more_parked = True
-            return
-        heapq.heappush(self._parked, (ref.due, ref.id))
-        if self._parked[0][1] == ref.id:
+        if self.parked.add(ref, self._queue_limit):
             self._partition.parking(self)
 
     def take_due(self, now: float) -> None:
         """Send what is due by `now` (Unix s), as far as the window allows."""
-        while self._parked and self._parked[0][0] <= now:
-            due, delivery = heapq.heappop(self._parked)
-            self._due.append(ParkedRef(delivery, due))
+        self.parked.take_due(now)
         self.pump()
 
-    @property
-    def wants_parked(self) -> bool:
-        """Whether more parked deliveries should be asked for from the store."""
-        return self.more_parked and not self._parked and not self._due
-
-    def knows_parked(self, delivery: str) -> bool:
-        """Whether a parked delivery is remembered or on its way."""
-        return (
-            delivery in self._redelivering
-            or any(ref.id == delivery for ref in self._due)
-            or any(known == delivery for _, known in self._parked)
-        )
+    def refill(self, refs: Sequence[ParkedRef], *, more: bool) -> None:
+        """Take what the delivery store has of this lane; `more` says that it has others."""
+        self.parked.refill([ref for ref in refs if ref.id not in self._redelivering], self._queue_limit, more=more)
+        if self.parked.next_due is not None:
+            self._partition.parking(self)
 
     # --- being recorded -------------------------------------------------------------------------------------------
 
@@ -315,5 +373,9 @@ class Lane:
 
     def _note_parked(self, settlement: Settlement) -> None:
         for change in settlement.changes:
-            if isinstance(change, DeliveryRecord) and change.state is DeliveryState.RETRYING:
+            if _is_parked(change):
                 self.park(ParkedRef(change.id, change.due))
+
+
+def _is_parked(change: DeliveryRecord | RemoveDelivery) -> TypeGuard[DeliveryRecord]:
+    return isinstance(change, DeliveryRecord) and change.state is DeliveryState.RETRYING

@@ -145,12 +145,12 @@ class PartitionDispatch:
         place = await resume(route.uid, self._found, self._tail, self._log, self._state, self._place)
         if place is None:
             return None
-        parked = await self._state.parked(route.uid, self._place.log, self._place.partition, self._page)
-        lane = Lane(self, self._place, route, self._services.budget)
+        most = self._settings.max_parked
+        parked = await self._state.parked(route.uid, self._place.log, self._place.partition, most)
+        lane = Lane(self, self._place, route, self._services.budget, most)
         lane.resume(place.mark, place.stored, place.owed, at_tail=place.at_tail)
-        for ref in parked:
-            lane.park(ref)
-        lane.more_parked = len(parked) == self._page
+        lane.parked.count = len(parked)
+        lane.refill(parked, more=len(parked) == most)
         return lane
 
     def _admit(self, lane: Lane) -> None:
@@ -271,13 +271,22 @@ class PartitionDispatch:
 
     # --- sending (what a Lane asks of its partition) --------------------------------------------------------------
 
-    def start_job(self, lane: Lane, job: Job) -> bool:
-        """Make a delivery. False before `run` and after `stop`: nothing is sent then."""
-        return self._attempts.start(lane, job)
+    @property
+    def running(self) -> bool:
+        """Whether deliveries may be started: not before `run`, nor after `stop`."""
+        return self._attempts.running
 
-    def start_redelivery(self, lane: Lane, ref: ParkedRef) -> bool:
-        """Fetch a parked delivery and make it. False as above."""
-        return self._attempts.start_redelivery(lane, ref)
+    def start_job(self, lane: Lane, job: Job) -> None:
+        """Make a delivery."""
+        self._attempts.start(lane, job)
+
+    def start_redelivery(self, lane: Lane, ref: ParkedRef) -> None:
+        """Fetch a parked delivery and make it."""
+        self._attempts.start_redelivery(lane, ref)
+
+    def wake(self, lane: Lane, delay: float) -> None:
+        """Call `lane.awake` in `delay` seconds."""
+        asyncio.get_running_loop().call_later(delay, lane.awake)
 
     def changed(self, lane: Lane, *, urgent: bool) -> None:
         """There is something to record about the lane."""

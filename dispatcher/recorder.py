@@ -100,17 +100,14 @@ class Recorder:
                 await self._state.put(self._slot, self._claim, checkpoint.changes)
             ledger.confirm(checkpoint)
         for lane in lanes:
-            if lane.wants_parked:
+            if lane.parked.wants_more:
                 ledger.touch(lane)
                 await self._ask_for_parked(lane)
 
     async def _ask_for_parked(self, lane: Lane) -> None:
         limit = self._settings.page_records
         refs = await self._state.parked(lane.route.uid, self._place.log, self._place.partition, limit)
-        lane.more_parked = len(refs) == limit
-        for ref in refs:
-            if not lane.knows_parked(ref.id):
-                lane.park(ref)
+        lane.refill(refs, more=len(refs) == limit)
 
     def _report(self, error: ChannelError, *, last: bool) -> None:
         where = {"broker": f"{self._place.log.namespace}/{self._place.log.name}", "partition": self._place.partition}

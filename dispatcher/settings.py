@@ -13,6 +13,9 @@ class DispatchSettings:
     """A delivery that is not settled this long after its first attempt goes to the delivery store, so that it holds
     neither the log nor a place in the window. Smaller values write more, larger ones keep cursors wide."""
 
+    max_parked: int = 10_000
+    """How many deliveries of one Trigger may be parked. At the bound they wait in the window, and so the lane stops."""
+
     checkpoint_interval: float = 0.05
     """How long a settled delivery may wait for a checkpoint to carry it. A crash repeats what was not carried yet."""
 

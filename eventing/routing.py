@@ -7,6 +7,7 @@ with each, so that the control plane can tell what the data plane has loaded.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from eventing.filters import Filter
+
+
+class Order(StrEnum):
+    """In which order a Trigger's events go out, as far as their first deliveries are concerned.
+
+    NONE: as they come, many at once. KEY: those with one `partitionkey` one at a time, in the order of the log. ALL: all
+    of them one at a time.
+    """
+
+    NONE = "none"
+    KEY = "key"
+    ALL = "all"
 
 
 class ObjectName(NamedTuple):
@@ -34,7 +47,7 @@ class TriggerRoute:
 
     `held` is empty, or says why nothing may be delivered now (an unresolved subscriber, an invalid filter, a pause):
     the Trigger keeps its place in the log and everything that comes is owed to it. `filter` and `subscriber` are None
-    only where it is held.
+    only where it is held. `rate` is how many deliveries may begin in a second, None for any number.
     """
 
     uid: str
@@ -45,6 +58,8 @@ class TriggerRoute:
     dead_letter_sink: Destination | None = None
     delivery: DeliverySpec = DEFAULT_DELIVERY
     max_in_flight: int = 100
+    order: Order = Order.NONE
+    rate: float | None = None
     held: str = ""
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from controller.objects.views import annotation, annotations_of
+from eventing.routing import Order
 
 if TYPE_CHECKING:
     from controller.objects.kind import JsonObject
@@ -23,14 +24,15 @@ LOCAL_URL = "penstock.dev/local-url"
 DEFAULT_IN_FLIGHT = 100
 HIGHEST_IN_FLIGHT = 10_000
 
-_READ = frozenset({MAX_IN_FLIGHT, START, PAUSED})
-_PLANNED = {
-    "penstock.dev/rate": "",
-    "penstock.dev/order": "none",
-    "kafka.eventing.knative.dev/delivery.order": "unordered",
-}
-"""Annotations that are not honoured yet, and the value of each that asks for what Penstock does anyway."""
+RATE = "penstock.dev/rate"
+ORDER = "penstock.dev/order"
+KAFKA_ORDER = "kafka.eventing.knative.dev/delivery.order"
+"""What Knative's Kafka Broker calls it: `ordered` is our `key`, `unordered` our `none`."""
 
+_READ = frozenset({MAX_IN_FLIGHT, START, PAUSED, RATE, ORDER})
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_KAFKA_ORDERS = {"": Order.NONE, "unordered": Order.NONE, "ordered": Order.KEY}
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -92,14 +94,34 @@ def is_paused(trigger: JsonObject) -> bool:
     return value == "true"
 
 
-def not_yet(trigger: JsonObject) -> tuple[str, ...]:
-    """The annotations of a Trigger that Penstock will honour one day and ignores now, sorted."""
-    return tuple(name for name in sorted(_PLANNED) if annotation(trigger, name) not in ("", _PLANNED[name]))
+def order_of(trigger: JsonObject) -> Order:
+    """`penstock.dev/order`, else what Knative's Kafka annotation says; raises InvalidAnnotation."""
+    value = annotation(trigger, ORDER)
+    if not value:
+        kafka = annotation(trigger, KAFKA_ORDER)
+        if kafka not in _KAFKA_ORDERS:
+            raise InvalidAnnotation(KAFKA_ORDER, kafka, "use ordered or unordered")
+        return _KAFKA_ORDERS[kafka]
+    try:
+        return Order(value)
+    except ValueError as error:
+        raise InvalidAnnotation(ORDER, value, "use none, key or all") from error
+
+
+def rate_of(trigger: JsonObject) -> float | None:
+    """`penstock.dev/rate`, as deliveries a second: `50/s`, `100/m`, `10/h`; raises InvalidAnnotation."""
+    value = annotation(trigger, RATE)
+    if not value:
+        return None
+    found = _RATE.fullmatch(value)
+    if found is None or not float(found[1]):
+        raise InvalidAnnotation(RATE, value, "use a number above 0 and a unit, such as 50/s, 100/m or 10/h")
+    return float(found[1]) / _SECONDS[found[2]]
 
 
 def unknown(trigger: JsonObject) -> tuple[str, ...]:
     """The `penstock.dev/` annotations that a Trigger does not have (often misspelt ones), sorted."""
-    return tuple(name for name in without_effect(trigger) if name not in _READ and name not in _PLANNED)
+    return tuple(name for name in without_effect(trigger) if name not in _READ)
 
 
 def without_effect(broker: JsonObject) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ no event is lost or goes where it should not.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from controller.objects.annotations import (
     DEFAULT_IN_FLIGHT,
@@ -15,7 +15,8 @@ from controller.objects.annotations import (
     InvalidAnnotation,
     is_paused,
     max_in_flight_of,
-    not_yet,
+    order_of,
+    rate_of,
     start_of,
     unknown,
 )
@@ -31,15 +32,17 @@ from eventing.delivery import DEFAULT_DELIVERY, DeliverySpec, Destination
 from eventing.delivery_spec import parse_delivery
 from eventing.errors import InvalidDelivery, InvalidFilter
 from eventing.filters import parse_filter
-from eventing.routing import TriggerRoute
+from eventing.routing import Order, TriggerRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from controller.objects.kind import JsonObject
     from controller.reconcile.world import World
     from eventing.filters import Filter
 
+
+T = TypeVar("T")
 
 __all__ = ["TriggerFacts", "TriggerPlan", "reconcile_trigger", "start_of"]
 
@@ -82,6 +85,8 @@ class _Parts:
     sink: Destination | Unresolved | None
     delivery: DeliverySpec | _Problem
     max_in_flight: int | _Problem
+    order: Order | _Problem
+    rate: float | _Problem | None
     paused: bool | _Problem
 
 
@@ -122,8 +127,10 @@ def _take_apart(trigger: JsonObject, broker: JsonObject | None, world: World, *,
         subscriber=resolve(child(trigger, "spec", "subscriber"), namespace, world, cluster=cluster),
         sink=_sink(trigger, broker, world, cluster=cluster),
         delivery=_delivery(trigger, broker),
-        max_in_flight=_max_in_flight(trigger),
-        paused=_paused(trigger),
+        max_in_flight=_annotated(max_in_flight_of, trigger),
+        order=_annotated(order_of, trigger),
+        rate=_annotated(rate_of, trigger),
+        paused=_annotated(is_paused, trigger),
     )
 
 
@@ -159,16 +166,9 @@ def _delivery(trigger: JsonObject, broker: JsonObject | None) -> DeliverySpec | 
     return DEFAULT_DELIVERY
 
 
-def _max_in_flight(trigger: JsonObject) -> int | _Problem:
+def _annotated(read: Callable[[JsonObject], T], trigger: JsonObject) -> T | _Problem:
     try:
-        return max_in_flight_of(trigger)
-    except InvalidAnnotation as error:
-        return _Problem("InvalidAnnotation", str(error))
-
-
-def _paused(trigger: JsonObject) -> bool | _Problem:
-    try:
-        return is_paused(trigger)
+        return read(trigger)
     except InvalidAnnotation as error:
         return _Problem("InvalidAnnotation", str(error))
 
@@ -201,7 +201,7 @@ def _filter_ready(found: Filter | _Problem) -> Condition:
 
 def _subscription_ready(trigger: JsonObject, parts: _Parts, facts: TriggerFacts) -> Condition:
     name = "SubscriptionReady"
-    for part in (parts.delivery, parts.max_in_flight, parts.paused, _start(trigger, facts)):
+    for part in (*_settings(parts), _start(trigger, facts)):
         if isinstance(part, _Problem):
             return Condition(name, FALSE, part.reason, part.message)
     if facts.problem:
@@ -229,15 +229,15 @@ def _start(trigger: JsonObject, facts: TriggerFacts) -> _Problem | None:
     return None
 
 
+def _settings(parts: _Parts) -> tuple[object, ...]:
+    """The parts that say how to deliver."""
+    return parts.delivery, parts.max_in_flight, parts.order, parts.rate, parts.paused
+
+
 def _annotations_supported(trigger: JsonObject) -> Iterator[Condition]:
-    sentences = []
-    if names := not_yet(trigger):
-        sentences.append(f"These annotations are not supported yet and have no effect: {', '.join(names)}.")
     if names := unknown(trigger):
-        sentences.append(f"These annotations do not exist: {', '.join(names)}.")
-    if sentences:
-        reason = "NotSupportedYet" if not_yet(trigger) else "UnknownAnnotations"
-        yield Condition("AnnotationsSupported", FALSE, reason, " ".join(sentences), WARNING)
+        message = f"These annotations do not exist: {', '.join(names)}."
+        yield Condition("AnnotationsSupported", FALSE, "UnknownAnnotations", message, WARNING)
 
 
 # --- the route -------------------------------------------------------------------------------------------------------
@@ -253,13 +253,15 @@ def _route(trigger: JsonObject, parts: _Parts) -> TriggerRoute:
         dead_letter_sink=parts.sink if isinstance(parts.sink, Destination) else None,
         delivery=parts.delivery if isinstance(parts.delivery, DeliverySpec) else DEFAULT_DELIVERY,
         max_in_flight=DEFAULT_IN_FLIGHT if isinstance(parts.max_in_flight, _Problem) else parts.max_in_flight,
+        order=parts.order if isinstance(parts.order, Order) else Order.NONE,
+        rate=parts.rate if isinstance(parts.rate, float) else None,
         held="; ".join(_holding(parts)),
     )
 
 
 def _holding(parts: _Parts) -> Iterator[str]:
     """Why nothing may be delivered. An unresolved dead letter sink holds too: failures would lose their way."""
-    for part in (parts.filter, parts.delivery, parts.max_in_flight, parts.paused):
+    for part in (parts.filter, *_settings(parts)):
         if isinstance(part, _Problem):
             yield part.message
     if isinstance(parts.subscriber, Unresolved):

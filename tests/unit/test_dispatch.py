@@ -66,11 +66,30 @@ class Network:
         return [url for url, _, _ in self.asked]
 
 
+@dataclass
+class Lane:
+    """A Recipient: `routes` are what it answers in turn, the last one for ever."""
+
+    routes: list[TriggerRoute]
+    parks: bool = True
+    paused: float = 0.0
+
+    @property
+    def route(self) -> TriggerRoute:
+        return self.routes.pop(0) if len(self.routes) > 1 else self.routes[0]
+
+    def pause(self, seconds: float) -> None:
+        self.paused = seconds
+
+    def may_park(self) -> bool:
+        return self.parks
+
+
 async def run(
     network: Network, route: TriggerRoute, job: Job | None = None, settings: DispatchSettings | None = None
 ) -> Settlement | None:
     job = job or Job(PLACE, 7, an_event())
-    return await dispatch(job, lambda: route, network.post, settings or DispatchSettings(), asyncio.Event())
+    return await dispatch(job, Lane([route]), network.post, settings or DispatchSettings(), asyncio.Event())
 
 
 def the_record(settlement: Settlement | None) -> DeliveryRecord:
@@ -216,7 +235,7 @@ async def test_stopping_ends_a_back_off_unsettled() -> None:
     route = a_route(delivery=replace(INSTANT, retry=1, backoff_delay=20.0))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(
-            dispatch(Job(PLACE, 7, an_event()), lambda: route, network.post, DispatchSettings(), stopping)
+            dispatch(Job(PLACE, 7, an_event()), Lane([route]), network.post, DispatchSettings(), stopping)
         )
         while not network.asked:  # noqa: ASYNC110 - the attempt is made in another task
             await asyncio.sleep(0)
@@ -227,5 +246,5 @@ async def test_stopping_ends_a_back_off_unsettled() -> None:
 async def test_a_changed_trigger_takes_effect_with_the_next_attempt() -> None:
     routes = [a_route(delivery=replace(INSTANT, retry=1)), a_route(subscriber=SINK, delivery=replace(INSTANT, retry=1))]
     network = Network([FAIL, OK])
-    await dispatch(Job(PLACE, 7, an_event()), lambda: routes.pop(0), network.post, DispatchSettings(), asyncio.Event())
+    await dispatch(Job(PLACE, 7, an_event()), Lane(routes), network.post, DispatchSettings(), asyncio.Event())
     assert network.urls == [SUBSCRIBER.url, SINK.url]

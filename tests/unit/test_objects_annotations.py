@@ -15,10 +15,12 @@ from controller.objects.annotations import (
     StartFrom,
     is_paused,
     max_in_flight_of,
-    not_yet,
+    order_of,
+    rate_of,
     start_of,
     unknown,
 )
+from eventing.routing import Order
 
 
 def annotated(**annotations: str) -> dict[str, Any]:
@@ -77,22 +79,53 @@ def test_bad_paused() -> None:
 
 
 def test_annotations_without_effect_are_named() -> None:
-    """What is planned and what is misspelt are two lists; annotations of others are in neither."""
+    """What is misspelt is named; annotations of others are not looked at."""
     trigger = annotated(rate="50/s", max_inflight="5", start="now")
     trigger["metadata"]["annotations"]["example.com/x"] = "y"
-    assert not_yet(trigger) == ("penstock.dev/rate",)
     assert unknown(trigger) == ("penstock.dev/max-inflight",)
 
 
-def test_what_asks_for_nothing_new_is_honoured() -> None:
-    """An annotation whose value is what Penstock does anyway is not complained about."""
-    annotations = {"penstock.dev/order": "none", "kafka.eventing.knative.dev/delivery.order": "unordered"}
-    assert not_yet({"metadata": {"annotations": annotations}}) == ()
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        ({}, Order.NONE),
+        ({"penstock.dev/order": "key"}, Order.KEY),
+        ({"penstock.dev/order": "all"}, Order.ALL),
+        ({"kafka.eventing.knative.dev/delivery.order": "ordered"}, Order.KEY),
+        ({"kafka.eventing.knative.dev/delivery.order": "unordered"}, Order.NONE),
+        ({"kafka.eventing.knative.dev/delivery.order": "ordered", "penstock.dev/order": "none"}, Order.NONE),
+    ],
+)
+def test_order(annotations: dict[str, str], expected: Order) -> None:
+    """Our annotation counts before that of Knative's Kafka Broker."""
+    assert order_of({"metadata": {"annotations": annotations}}) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("", None), ("50/s", 50.0), ("90/m", 1.5), ("36/h", 0.01), ("0.5/s", 0.5)]
+)
+def test_rate(value: str, expected: float | None) -> None:
+    """A rate has a unit."""
+    assert rate_of(annotated(rate=value)) == expected
+
+
+@pytest.mark.parametrize("value", ["0/s", "50", "50/d", "-1/s", "fast"])
+def test_bad_rate(value: str) -> None:
+    """A rate that cannot be used says how one looks."""
+    with pytest.raises(InvalidAnnotation, match="such as 50/s"):
+        rate_of(annotated(rate=value))
+
+
+@pytest.mark.parametrize("name", ["penstock.dev/order", "kafka.eventing.knative.dev/delivery.order"])
+def test_bad_order(name: str) -> None:
+    """An order that does not exist is an error, whoever's word it is."""
+    with pytest.raises(InvalidAnnotation, match="use "):
+        order_of({"metadata": {"annotations": {name: "random"}}})
 
 
 @given(st.text())
 def test_any_text_is_a_value_or_an_error(value: str) -> None:
     """No annotation makes a parser fail in another way."""
-    for parse in (start_of, max_in_flight_of, is_paused):
+    for parse in (start_of, max_in_flight_of, is_paused, rate_of, order_of):
         with contextlib.suppress(InvalidAnnotation):
-            parse(annotated(start=value, max_in_flight=value, paused=value))
+            parse(annotated(start=value, max_in_flight=value, paused=value, rate=value, order=value))

@@ -11,7 +11,7 @@ from controller.objects.annotations import InvalidAnnotation
 from controller.reconcile.trigger import TriggerFacts, TriggerPlan, reconcile_trigger, start_of
 from controller.reconcile.world import Objects
 from eventing.delivery import DEFAULT_DELIVERY, Destination
-from eventing.routing import ObjectName, TriggerRoute
+from eventing.routing import ObjectName, Order, TriggerRoute
 
 NOW = "2026-01-01T00:00:00Z"
 FACTS = TriggerFacts(start_stored=True, loaded_generation=2)
@@ -345,17 +345,25 @@ def test_start_matters_until_it_is_stored() -> None:
 
 
 def test_annotations_that_have_no_effect_are_told() -> None:
-    """Annotations of later versions and misspelt ones stand in a condition of their own that Ready does not count."""
+    """Misspelt annotations stand in a condition of their own that Ready does not count."""
     plan = reconciled(a_trigger({"penstock.dev/rate": "5/s", "penstock.dev/max-inflight": "1"}))
     assert condition(plan, "AnnotationsSupported") == (
         "False",
-        "NotSupportedYet",
-        (
-            "These annotations are not supported yet and have no effect: penstock.dev/rate. "
-            "These annotations do not exist: penstock.dev/max-inflight."
-        ),
+        "UnknownAnnotations",
+        "These annotations do not exist: penstock.dev/max-inflight.",
     )
     assert condition(plan, "Ready")[0] == "True"
+
+
+def test_order_and_rate_reach_the_route() -> None:
+    """What the annotations ask for is in the route; what cannot be understood holds the Trigger."""
+    route = reconciled(a_trigger({"penstock.dev/rate": "5/s", "penstock.dev/order": "key"})).route
+    assert route is not None
+    assert (route.rate, route.order, route.held) == (5.0, Order.KEY, "")
+    wrong = reconciled(a_trigger({"penstock.dev/rate": "much"}))
+    assert wrong.route is not None
+    assert "such as 50/s" in wrong.route.held
+    assert condition(wrong, "SubscriptionReady")[1] == "InvalidAnnotation"
 
 
 @pytest.mark.parametrize(

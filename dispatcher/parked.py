@@ -1,0 +1,70 @@
+"""What a lane remembers of its parked deliveries: the next ones that are due, and how many there are."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import TYPE_CHECKING
+
+from channels.records import ParkedRef
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ParkedQueue:
+    """Only the first `keep` are kept, however many the store has: `wants_more` says when to ask it again."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How many the delivery store has, as far as is known."""
+        self._more = False
+        self._later: list[tuple[float, str]] = []
+        self._due: deque[ParkedRef] = deque()
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next one is due (Unix s) that is not due already."""
+        return self._later[0][0] if self._later else None
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the store has some that are not known here, and those known are through."""
+        return self._more and not self._later and not self._due
+
+    def add(self, ref: ParkedRef, keep: int) -> bool:
+        """Remember a delivery. True when it is due before all others."""
+        if len(self._later) >= keep:
+            self._more = True
+            return False
+        heapq.heappush(self._later, (ref.due, ref.id))
+        return self._later[0][1] == ref.id
+
+    def refill(self, refs: Sequence[ParkedRef], keep: int, *, more: bool) -> None:
+        """What the store answered when it was asked; `more` says that it has others."""
+        self._more = more
+        known = {delivery for _, delivery in self._later} | {ref.id for ref in self._due}
+        for ref in refs:
+            if ref.id not in known:
+                self.add(ref, keep)
+
+    def take_due(self, now: float) -> None:
+        """Make due what is due by `now` (Unix s)."""
+        while self._later and self._later[0][0] <= now:
+            due, delivery = heapq.heappop(self._later)
+            self._due.append(ParkedRef(delivery, due))
+
+    def peek(self) -> ParkedRef | None:
+        """The next one that is due."""
+        return self._due[0] if self._due else None
+
+    def pop(self) -> ParkedRef:
+        """Take the next one that is due."""
+        return self._due.popleft()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._later.clear()
+        self._due.clear()
+        self._more = False
+        self.count = 0
