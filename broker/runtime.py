@@ -41,11 +41,12 @@ from controller.embedded.store import open_store
 from controller.kube.client import KubeClient
 from controller.kube.config import KubeConfig
 from controller.loop import ControlLoop, ControlSettings
+from controller.objects.annotations import lane_notes
 from controller.objects.kinds import KINDS
 from dispatcher.budget import ByteBudget
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.sender import Sender, SenderSettings
-from dispatcher.services import Services
+from dispatcher.services import LaneReport, Services
 
 if TYPE_CHECKING:
     import socket
@@ -150,8 +151,11 @@ async def _dispatching(
     def loaded(uid: str, generation: int) -> None:
         loop.loaded(uid, generation)
 
+    def lane(uid: str, report: LaneReport) -> None:
+        loop.note(uid, lane_notes(report.doing, report.behind, report.parked))
+
     budget = ByteBudget(settings.dispatch.byte_budget)
-    services = Services(sender.post, settings.dispatch, budget, loaded, sender.begin)
+    services = Services(sender.post, settings.dispatch, budget, loaded, sender.begin, lane)
     deliveries = Dispatcher(backend, services)
     data_plane = DataPlane(backend, ingress, deliveries)
     kinds = {(kind.group, kind.kind): kind for kind in KINDS}

@@ -24,6 +24,7 @@ from controller.channels import Channels
 from controller.kube.errors import KubeError, NotFound
 from controller.kube.reflector import Reflector
 from controller.objects.annotations import InvalidAnnotation
+from controller.objects.kind import EMPTY
 from controller.objects.views import EVENTING, broker_key, name_of, uid_of
 from controller.reconcile.broker import BrokerFacts, is_ours, reconcile_broker
 from controller.reconcile.trigger import TriggerFacts, reconcile_trigger, start_of
@@ -109,6 +110,7 @@ class ControlLoop:
         self._world = LiveWorld()
         self._routes = _Routes()
         self._loaded: dict[str, int] = {}
+        self._notes: dict[str, Mapping[str, str]] = {}
         self._keys: dict[str, ObjectKey] = {}
         self._logs: dict[ObjectKey, LogName] = {}
         self._dirty: dict[ObjectKey, None] = {}
@@ -122,8 +124,17 @@ class ControlLoop:
         """The data plane serves this generation of a Trigger."""
         if self._loaded.get(uid) != generation:
             self._loaded[uid] = generation
-            if uid in self._keys:
-                self._mark(self._keys[uid])
+            self._mark_trigger(uid)
+
+    def note(self, uid: str, notes: Mapping[str, str]) -> None:
+        """What the data plane tells of a Trigger: annotations of its status, none where there is nothing to tell."""
+        if self._notes.get(uid, EMPTY) != notes:
+            self._notes[uid] = notes
+            self._mark_trigger(uid)
+
+    def _mark_trigger(self, uid: str) -> None:
+        if uid in self._keys:
+            self._mark(self._keys[uid])
 
     async def run(self) -> None:
         """Watch and reconcile. The first table is published when every kind was listed once."""
@@ -231,7 +242,7 @@ class ControlLoop:
         except InvalidAnnotation:
             # The reconciler finds the same fault and says it.
             return TriggerFacts()
-        return TriggerFacts(start_stored=True, loaded_generation=self._loaded.get(uid))
+        return TriggerFacts(True, self._loaded.get(uid), notes=self._notes.get(uid, EMPTY))
 
     async def _set_status(self, key: ObjectKey, obj: JsonObject, status: JsonObject) -> None:
         present = obj.get("status") or {}

@@ -21,9 +21,11 @@ from channels.records import CursorRecord, DeliveryRecord, DeliveryState, Mark, 
 from dispatcher.dispatch import Job
 from dispatcher.pacing import KeyGate, Pace
 from dispatcher.parked import ParkedQueue
+from dispatcher.services import LaneReport
 from eventing.routing import Order
 
 if TYPE_CHECKING:
+    from asyncio import TimerHandle
     from collections.abc import Iterable, Sequence
 
     from channels.records import Record, RemoveDelivery, TailRecord
@@ -51,7 +53,7 @@ class Partition(Protocol):
         """Fetch a parked delivery and make it; `lane.settle`, `put_back`, `gone` or `postpone` follows."""
         ...
 
-    def wake(self, lane: Lane, delay: float) -> None:
+    def wake(self, lane: Lane, delay: float) -> TimerHandle:
         """Call `lane.awake` in `delay` seconds."""
         ...
 
@@ -95,7 +97,7 @@ class Lane:
         self._redelivering: set[str] = set()
         self._gate = KeyGate(route.order)
         self._pace = Pace(route.rate)
-        self._sleeping = False
+        self._alarm: TimerHandle | None = None
 
     # --- what it is doing -----------------------------------------------------------------------------------------
 
@@ -118,6 +120,25 @@ class Lane:
     def quiet(self) -> bool:
         """Whether nothing is under way, to be recorded, or remembered apart from the tail."""
         return self.at_tail and self.stored is None and not (self._pending or self._queue or self.done)
+
+    def report(self, tail: Mark) -> LaneReport:
+        """What it is doing, for the Trigger's status."""
+        parked = _rough(self.parked.count)
+        if self.at_tail and len(self._queue) < MIN_QUEUE and self._alarm is None:
+            # It keeps up. What is in its queue for a moment is not worth a write of the status.
+            return LaneReport("", 0, parked)
+        return LaneReport(self._doing(), _rough(tail.position - self.mark(tail).position), parked)
+
+    def _doing(self) -> str:
+        if self.route.held:
+            return f"held: {self.route.held}"
+        if self._alarm is not None:
+            return "waiting for its rate, or as long as the subscriber asked"
+        if self._in_window >= self.route.max_in_flight and self.parked.count >= self._max_parked:
+            return f"stopped: {self.parked.count} deliveries are parked, which is the bound"
+        if self._in_window >= self.route.max_in_flight:
+            return "waiting for the subscriber: as many deliveries as allowed are in flight"
+        return "" if self.at_tail else "catching up"
 
     @property
     def _queue_limit(self) -> int:
@@ -179,12 +200,14 @@ class Lane:
         self._resend.clear()
         self._ready.clear()
         self.parked.clear()
+        self._stop_sleeping()
         self.closed = True
 
     def reroute(self, route: TriggerRoute, tail: Mark) -> None:
         """Go on with a changed Trigger. One that is held gives its queue back to the log and keeps its place."""
         self.route = route
         self._pace.change(route.rate)
+        self._stop_sleeping()
         if self.held:
             self._unqueue(tail)
             return
@@ -237,15 +260,19 @@ class Lane:
 
     def awake(self) -> None:
         """The time has come that `Partition.wake` was asked for."""
-        self._sleeping = False
+        self._alarm = None
         self.pump()
+
+    def _stop_sleeping(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _may_go(self) -> bool:
         """Whether the Trigger's rate, and its subscriber, allow a delivery now; else the lane is woken when they do."""
         delay = self._pace.wait(time.monotonic())
-        if delay and not self._sleeping:
-            self._sleeping = True
-            self._partition.wake(self, delay)
+        if delay and self._alarm is None:
+            self._alarm = self._partition.wake(self, delay)
         return not delay
 
     def _must_wait(self, record: Record) -> bool:
@@ -375,6 +402,12 @@ class Lane:
         for change in settlement.changes:
             if _is_parked(change):
                 self.park(ParkedRef(change.id, change.due))
+
+
+def _rough(number: int) -> int:
+    """Two digits of it, rounded up: a status that follows every event would cost more than the events."""
+    unit: int = 10 ** max(0, len(str(max(0, number))) - 2)
+    return -(-max(0, number) // unit) * unit
 
 
 def _is_parked(change: DeliveryRecord | RemoveDelivery) -> TypeGuard[DeliveryRecord]:

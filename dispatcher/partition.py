@@ -28,6 +28,7 @@ from dispatcher.match import MatchIndex
 from dispatcher.recorder import Recorder
 from dispatcher.recovery import find, resume, tail_mark
 from dispatcher.redelivery import RedeliveryClock
+from dispatcher.reports import Reports
 from eventing.routing import ObjectName, TriggerRoute
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class PartitionDispatch:
         self._sweep_wanted = asyncio.Event()
         self._recorder = Recorder(channel, state, claim, self._place, self._settings, lambda: self._tail)
         self._clock = RedeliveryClock()
+        self._reports = Reports(services, lambda: self._tail)
         self._attempts = Attempts(state, self._place, services)
         self._log_fields = {"broker": f"{channel.name.namespace}/{channel.name.name}", "partition": partition}
 
@@ -89,6 +91,7 @@ class PartitionDispatch:
                 lane.pump()
             await self._stopping.wait()
             self._clock.stop()
+            self._reports.stop()
             for reader in readers:
                 reader.cancel()
             self._attempts.stop()
@@ -156,6 +159,7 @@ class PartitionDispatch:
     def _admit(self, lane: Lane) -> None:
         self._lanes[lane.route.uid] = lane
         self._ledger.touch(lane)
+        self._reports.soon(lane)
         lane.reroute(lane.route, self._tail)
 
     def _forget(self, uid: str) -> None:
@@ -284,13 +288,14 @@ class PartitionDispatch:
         """Fetch a parked delivery and make it."""
         self._attempts.start_redelivery(lane, ref)
 
-    def wake(self, lane: Lane, delay: float) -> None:
+    def wake(self, lane: Lane, delay: float) -> asyncio.TimerHandle:
         """Call `lane.awake` in `delay` seconds."""
-        asyncio.get_running_loop().call_later(delay, lane.awake)
+        return asyncio.get_running_loop().call_later(delay, lane.awake)
 
     def changed(self, lane: Lane, *, urgent: bool) -> None:
         """There is something to record about the lane."""
         self._ledger.touch(lane)
+        self._reports.soon(lane)
         if urgent:
             self._recorder.now()
         else:

@@ -27,11 +27,25 @@ class Begin(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LaneReport:
+    """What the lane of a Trigger is doing, in a few words ("" for nothing worth telling), how many positions of the log
+    at most lie between it and the tail, and how many of its deliveries are parked.
+    """
+
+    doing: str = ""
+    behind: int = 0
+    parked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
-    """`on_loaded(uid, generation)` is told which Triggers are served. Without `begin` every attempt is made by `post`."""
+    """`on_loaded(uid, generation)` is told which Triggers are served, `on_lane(uid, report)` what becomes of them: some
+    seconds after it changed. Without `begin` every attempt is made by `post`.
+    """
 
     post: Post
     settings: DispatchSettings
     budget: ByteBudget
     on_loaded: Callable[[str, int], None]
     begin: Begin | None = None
+    on_lane: Callable[[str, LaneReport], None] | None = None

@@ -28,6 +28,9 @@ class DispatchSettings:
     byte_budget: int = 32 * 1024 * 1024
     """Bytes of events that all lanes together hold in queues and in flight."""
 
+    report_interval: float = 5.0
+    """How long after a change a Trigger's status says what its lane is doing."""
+
     grace: float = 25.0
     """How long deliveries in flight may take to settle when Penstock stops; below Kubernetes' 30 s."""
 

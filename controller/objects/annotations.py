@@ -119,6 +119,12 @@ def rate_of(trigger: JsonObject) -> float | None:
     return float(found[1]) / _SECONDS[found[2]]
 
 
+def lane_notes(doing: str, behind: int, parked: int) -> dict[str, str]:
+    """How a Trigger's status says what its lane does: annotations of the status, none for a lane that keeps up."""
+    notes = {"lane": doing, "behind": f"{behind} positions at most" if behind else "", "parked": str(parked or "")}
+    return {f"{PREFIX}{name}": value for name, value in notes.items() if value}
+
+
 def unknown(trigger: JsonObject) -> tuple[str, ...]:
     """The `penstock.dev/` annotations that a Trigger does not have (often misspelt ones), sorted."""
     return tuple(name for name in without_effect(trigger) if name not in _READ)

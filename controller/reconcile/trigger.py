@@ -6,7 +6,7 @@ no event is lost or goes where it should not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from controller.objects.annotations import (
@@ -22,6 +22,7 @@ from controller.objects.annotations import (
 )
 from controller.objects.field_errors import joined
 from controller.objects.field_rules import attempt_errors
+from controller.objects.kind import EMPTY
 from controller.objects.validate_trigger import filter_faults
 from controller.objects.views import broker_key, child, condition_of, generation_of, name_of, string, uid_of
 from controller.reconcile.broker import dead_letter_sink, dead_letter_sink_resolved, destination_status
@@ -35,7 +36,7 @@ from eventing.filters import parse_filter
 from eventing.routing import Order, TriggerRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from controller.objects.kind import JsonObject
     from controller.reconcile.world import World
@@ -52,12 +53,14 @@ class TriggerFacts:
     """What is known of a Trigger beside the objects.
 
     `start_stored` says that its start position is durable, `loaded_generation` which generation of the Trigger the data
-    plane has loaded (None for none), `problem` why it cannot be served now ("" where it can).
+    plane has loaded (None for none), `problem` why it cannot be served now ("" where it can). `notes` are annotations of
+    the status: what its lane is doing.
     """
 
     start_stored: bool = False
     loaded_generation: int | None = None
     problem: str = ""
+    notes: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ def reconcile_trigger(
         **destination_status("subscriber", parts.subscriber),
         **destination_status("deadLetterSink", parts.sink),
     }
+    if facts.notes:
+        status["annotations"] = dict(facts.notes)
     return TriggerPlan(status, None if broker is None else _route(trigger, parts))
 
 

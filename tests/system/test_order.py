@@ -181,3 +181,19 @@ async def test_retry_after_holds_the_whole_lane(penstock: Callable[..., Penstock
             assert await publisher.post("/default/default", event(str(number))) == 202
         await eventually(lambda: len(moments) == 4, "all are delivered")
     assert min(moments[1:]) - moments[0] >= 1.9
+
+
+async def test_a_status_says_what_the_lane_is_doing(penstock: Callable[..., Penstock]) -> None:
+    one = penstock()
+    await one.start()
+    async with sink() as subscriber, publishing(one.port) as publisher:
+        one.apply(broker(), trigger("t", subscriber.url, annotations={"penstock.dev/rate": "1/h"}))
+        one.wait_ready("trigger/t")
+        for number in range(40):
+            assert await publisher.post("/default/default", event(str(number))) == 202
+        notes = "jsonpath={.status.annotations}"
+        await eventually(lambda: "39 positions" in one.kubectl("get", "trigger", "t", "-o", notes).stdout, "it is told")
+        assert "waiting for its rate" in one.kubectl("get", "trigger", "t", "-o", notes).stdout
+        one.kubectl("annotate", "trigger", "t", "penstock.dev/rate-")
+        await eventually(lambda: len(subscriber.requests) == 40, "all are delivered")
+        await eventually(lambda: not one.kubectl("get", "trigger", "t", "-o", notes).stdout, "there is nothing to tell")
