@@ -160,12 +160,13 @@ def _a_filter(random: Random, depth: int = 3) -> Filter:
     if depth and random.random() < 0.4:
         if random.random() < 0.2:
             return Not(_a_filter(random, depth - 1))
-        return random.choice([All, Any])(tuple(_a_filter(random, depth - 1) for _ in range(random.randint(1, 3))))
+        parts = tuple(_a_filter(random, depth - 1) for _ in range(random.randint(1, 3)))
+        return All(parts) if random.random() < 0.5 else Any(parts)
     if random.random() < 0.5:
         return compile_cesql(f"{_an_expression(random, 3)} AND TRUE")
     names = random.sample(NAME_LIST, random.randint(1, 2))
-    kind = random.choice([Exact, Exact, Prefix, Suffix, AttributesFilter])
-    return kind(tuple((name, random.choice(VALUE_LIST)) for name in names))
+    terms = tuple((name, random.choice(VALUE_LIST)) for name in names)
+    return random.choice([Exact(terms), Exact(terms), Prefix(terms), Suffix(terms), AttributesFilter(terms)])
 
 
 @pytest.mark.parametrize("seed", range(50))
