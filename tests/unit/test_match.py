@@ -166,7 +166,8 @@ def _a_filter(random: Random, depth: int = 3) -> Filter:
         return compile_cesql(f"{_an_expression(random, 3)} AND TRUE")
     names = random.sample(NAME_LIST, random.randint(1, 2))
     terms = tuple((name, random.choice(VALUE_LIST)) for name in names)
-    return random.choice([Exact(terms), Exact(terms), Prefix(terms), Suffix(terms), AttributesFilter(terms)])
+    kinds: list[Filter] = [Exact(terms), Exact(terms), Prefix(terms), Suffix(terms), AttributesFilter(terms)]
+    return random.choice(kinds)
 
 
 @pytest.mark.parametrize("seed", range(50))
