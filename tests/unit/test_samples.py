@@ -6,19 +6,14 @@ import importlib.util
 import logging
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import typer
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 from ruamel.yaml import YAML
-
-from broker.commands.send import send
-from broker.commands.sink import sink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -129,29 +124,6 @@ def test_a_service_finds_its_work_in_both_worlds(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_readme_sends_what_a_trigger_matches(folder: str) -> None:
-    """The event of the README goes to the folder's Broker and has the type of one of its Triggers."""
-    app = typer.Typer()
-    app.command()(send)
-    app.command()(sink)
-    group = typer.main.get_command(app)
-    assert isinstance(group, typer.core.TyperGroup)
-    sent = []
-    for name, args in commands((SAMPLES / folder / "README.md").read_text()):
-        if name == "serve":
-            assert args == ["-f", f"samples/{folder}"]
-            continue
-        context = group.commands[name].make_context(name, args)
-        if name == "send":
-            sent.append((context.params["target"], context.params["event_type"]))
-    brokers = of_kind(folder, "Broker")
-    types = {t["spec"]["filter"]["attributes"]["type"] for t in of_kind(folder, "Trigger").values()}
-    assert sent
-    assert {target for target, _ in sent} <= {f"default/{name}" for name in brokers}
-    assert {event_type for _, event_type in sent} <= types
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("kind", ["Broker", "Trigger"])
 def test_manifests_use_only_fields_that_knative_has(folder: str, kind: str) -> None:
     """A real API server would prune, or refuse, anything else."""
@@ -163,13 +135,6 @@ def test_manifests_use_only_fields_that_knative_has(folder: str, kind: str) -> N
 def destinations(spec: dict[str, Any]) -> list[dict[str, Any]]:
     sink_of = spec.get("delivery", {}).get("deadLetterSink")
     return [spec["subscriber"], *([sink_of] if sink_of else [])]
-
-
-def commands(readme: str) -> Iterator[tuple[str, list[str]]]:
-    for line in readme.splitlines():
-        if line.startswith("scripts/penstock "):
-            _, name, *args = shlex.split(line)
-            yield name, args
 
 
 def schema_of(kind: str) -> dict[str, Any]:
