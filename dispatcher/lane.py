@@ -251,10 +251,11 @@ class Lane:
             self._partition.start_redelivery(self, ref)
         while self._ready and self._in_window < window and self._may_go():
             self._go(self._pending[self._ready.popleft()])
-        while self._queue and self._in_window < window and (self._must_wait(self._queue[0]) or self._may_go()):
+        room = window - self._in_window
+        while self._queue and room > 0 and (self._must_wait(self._queue[0]) or self._may_go()):
             record = self._queue.popleft()
             self._pending[record.position] = record
-            self._go_in_turn(record)
+            room -= self._go_in_turn(record)
         if self.wants_records:
             self._partition.wants_records()
 
@@ -278,9 +279,12 @@ class Lane:
     def _must_wait(self, record: Record) -> bool:
         return self._gate.is_busy(record.event)
 
-    def _go_in_turn(self, record: Record) -> None:
-        if self._gate.enter(record):
+    def _go_in_turn(self, record: Record) -> bool:
+        """Send the record, unless it has to wait for one of its key."""
+        goes = self._gate.enter(record)
+        if goes:
             self._go(record)
+        return goes
 
     def _go(self, record: Record) -> None:
         self._pace.take()

@@ -29,11 +29,15 @@ class KeyGate:
 
     def is_busy(self, event: Event) -> bool:
         """Whether the event would have to wait."""
+        if not self._flying:
+            return False
         key = self._key(event)
         return key is not None and key in self._flying
 
     def enter(self, record: Record) -> bool:
         """True when the record may go out now; else it waits here, and `leave` gives it back."""
+        if self._order is Order.NONE:
+            return True
         key = self._key(record.event)
         if key is None:
             return True
@@ -52,6 +56,8 @@ class KeyGate:
 
     def leave(self, event: Event) -> Record | None:
         """An event that was let through has ended: the next with its key, which counts as let through."""
+        if not self._flying:
+            return None
         key = self._key(event)
         if key is None or key not in self._flying:
             return None

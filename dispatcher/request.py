@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,10 +27,15 @@ class Request(msgspec.Struct, frozen=True):
 
 def subscriber_request(event: Event, namespace: str, form: Format) -> Request:
     """What the subscriber of a Trigger in `namespace` gets. `Prefer: reply` is always sent (Knative's data plane spec)."""
-    extra = b"prefer: reply\r\nkn-namespace: " + namespace.encode() + b"\r\n"
+    extra = _extra(namespace)
     if form is Format.BINARY:
         return Request(event.head + extra, event.data)
     return Request(STRUCTURED + _passed(event) + extra, http_binding.structured(event, {}))
+
+
+@lru_cache(maxsize=1024)
+def _extra(namespace: str) -> bytes:
+    return b"prefer: reply\r\nkn-namespace: " + namespace.encode() + b"\r\n"
 
 
 def dead_letter_request(event: Event, failure: Failure, namespace: str, form: Format) -> Request:

@@ -72,17 +72,18 @@ class SqliteLog:
     def append(self, events: Sequence[Event]) -> asyncio.Future[Sequence[Appended]]:
         # The caller may be cancelled and use its list again, while the request still stands.
         events = tuple(events)
-        stored: list[Stored] = []
+        time = 0.0
 
         def run(tx: Transaction) -> Sequence[Appended]:
+            nonlocal time
             if not events:
                 return ()
-            stored.append(tx.append(self._name, events, size, reserve=False))
-            return _places(events, stored[-1])
+            first, time = tx.append(self._name, events, size, reserve=False)
+            return [Appended(0, position) for position in range(first, first + len(events))]
 
         def publish(places: Sequence[Appended]) -> None:
             if places:
-                self._publish(events, stored[-1])
+                self._publish(events, (places[0].position, time))
 
         try:
             size = checked_size(events, self.max_event_bytes)
