@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from channels.errors import ChannelError
+from channels.errors import ChannelError, LogNotFound
 from channels.records import Claim, slot_of
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ class Recorder:
             last = self._ending
             try:
                 await self._checkpoint(ledger)
+            except LogNotFound:
+                # The Broker was deleted, and with its log went everything that could be recorded.
+                last = True
             except ChannelError as error:
                 self._report(error, last=last)
                 if not last:
