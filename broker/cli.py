@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from broker import __version__
+from broker.commands import deadletters
 from broker.commands.send import send
 from broker.commands.sink import sink
 from broker.errors import HeldError, StartError, UsageError
@@ -112,6 +113,7 @@ def version() -> None:
     typer.echo(f"penstock {__version__}")
 
 
+app.add_typer(deadletters.app, name="deadletters")
 app.command()(send)
 app.command()(sink)
 

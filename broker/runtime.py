@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from broker.settings import Settings
-    from channels.driver import Backend
 
 log = structlog.get_logger()
 
@@ -67,6 +66,10 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UsageError and StartError."""
     logs.configure(settings.log_format, settings.log_level)
     _check_packages()
+    if not settings.api.loopback:
+        raise UsageError(
+            f"--api {settings.api}: the Kubernetes API has no TLS and no token yet, so only 127.0.0.1 will do"
+        )
     with contextlib.ExitStack() as stack:
         listen = stack.enter_context(bind(settings.listen, "listen"))
         api = stack.enter_context(bind(settings.api, "api"))
@@ -107,10 +110,15 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) 
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         backend = await stack.enter_async_context(open_backend(settings.channel, settings.data, ChannelSettings()))
-        kube = await stack.enter_async_context(_embedded(settings, backend, api))
         sender = await stack.enter_async_context(Sender(SenderSettings()))
+        told = _Told()
+        dispatcher = Dispatcher(backend, _services(settings, sender, told))
+        kube = await stack.enter_async_context(_embedded(settings, DeadLetters(backend.state, dispatcher.retry), api))
         ingress = Ingress()
-        await stack.enter_async_context(_dispatching(settings, backend, kube, sender, ingress))
+        publish = DataPlane(backend, ingress, dispatcher).publish
+        kinds = {(kind.group, kind.kind): kind for kind in KINDS}
+        told.loop = ControlLoop(kube, kinds, backend, publish, ControlSettings(settings.base_url))
+        await stack.enter_async_context(_running(told.loop, dispatcher))
         async with serving(IngressApp(ingress), listen, partial(IngressProtocol, ingress, Rendered())):
             _announce(settings)
             # What was built lives as long as the process: the collector need not look at it again. And what an event is
@@ -124,11 +132,11 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) 
 
 
 @contextlib.asynccontextmanager
-async def _embedded(settings: Settings, backend: Backend, sock: socket.socket) -> AsyncIterator[KubeClient]:
+async def _embedded(settings: Settings, dead_letters: DeadLetters, sock: socket.socket) -> AsyncIterator[KubeClient]:
     """The Kubernetes API in this process, and a client of it."""
     url = f"http://{settings.api}"
     async with open_store(settings.data / "kubernetes.db") as store:
-        app = embedded_api(KINDS, store, {"deadletters.penstock.dev": DeadLetters(backend.state)})
+        app = embedded_api(KINDS, store, {"deadletters.penstock.dev": dead_letters})
         async with serving(app, sock):
             kubeconfig = settings.data / "kubeconfig"
             kubeconfig.write_text(kubeconfig_text(url))
@@ -142,31 +150,37 @@ async def _embedded(settings: Settings, backend: Backend, sock: socket.socket) -
                     app.end_watches()
 
 
-@contextlib.asynccontextmanager
-async def _dispatching(
-    settings: Settings, backend: Backend, kube: KubeClient, sender: Sender, ingress: Ingress
-) -> AsyncIterator[None]:
-    """The control loop and the dispatcher; leaving drains the dispatcher."""
+class _Told:
+    """Who hears what the dispatcher tells. The control loop needs the dispatcher first, so it comes later."""
+
+    loop: ControlLoop | None = None
+
+
+def _services(settings: Settings, sender: Sender, told: _Told) -> Services:
+    """What the dispatcher is given."""
 
     def loaded(uid: str, generation: int) -> None:
-        loop.loaded(uid, generation)
+        if told.loop is not None:
+            told.loop.loaded(uid, generation)
 
     def lane(uid: str, report: LaneReport) -> None:
-        loop.note(uid, lane_notes(report.doing, report.behind, report.parked))
+        if told.loop is not None:
+            told.loop.note(uid, lane_notes(report.doing, report.behind, report.parked))
 
     budget = ByteBudget(settings.dispatch.byte_budget)
-    services = Services(sender.post, settings.dispatch, budget, loaded, sender.begin, lane)
-    deliveries = Dispatcher(backend, services)
-    data_plane = DataPlane(backend, ingress, deliveries)
-    kinds = {(kind.group, kind.kind): kind for kind in KINDS}
-    loop = ControlLoop(kube, kinds, backend, data_plane.publish, ControlSettings(settings.base_url))
+    return Services(sender.post, settings.dispatch, budget, loaded, sender.begin, lane)
+
+
+@contextlib.asynccontextmanager
+async def _running(loop: ControlLoop, dispatcher: Dispatcher) -> AsyncIterator[None]:
+    """The control loop and the dispatcher at work; leaving drains the dispatcher."""
     async with asyncio.TaskGroup() as group:
         control = group.create_task(loop.run())
-        dispatching = group.create_task(deliveries.run())
+        dispatching = group.create_task(dispatcher.run())
         try:
             yield
         finally:
-            deliveries.stop()
+            dispatcher.stop()
             await dispatching
             control.cancel()
 

@@ -15,6 +15,7 @@ from dispatcher.retention import trim
 
 if TYPE_CHECKING:
     from channels.driver import Backend, Log
+    from channels.records import DeliveryRecord
     from dispatcher.services import Services
     from eventing.routing import BrokerRoute, RoutingTable
 
@@ -41,6 +42,14 @@ class Dispatcher:
         """Begin to end `run`."""
         self._stopping = True
         self._changed.set()
+
+    async def retry(self, record: DeliveryRecord) -> bool:
+        """Deliver a dead delivery again, from its first attempt on. False where its Trigger is not served here.
+
+        Raises ChannelError.
+        """
+        broker = self._brokers.get(record.log)
+        return broker is not None and await broker.retry(record)
 
     async def run(self) -> None:
         """Serve the latest table until `stop`."""
@@ -131,6 +140,12 @@ class _BrokerDispatch:
     def stop(self) -> None:
         for partition in self._partitions:
             partition.stop()
+
+    async def retry(self, record: DeliveryRecord) -> bool:
+        for partition in self._partitions:
+            if partition.number == record.partition:
+                return await partition.retry(record)
+        return False
 
     async def trim(self) -> None:
         for partition in self._partitions:

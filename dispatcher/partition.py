@@ -14,12 +14,14 @@ between two awaits on the event loop, so the tail, the lanes and the ledger alwa
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from channels.errors import ChannelError, PositionExpired
-from channels.records import Mark, ParkedRef, slot_of
+from channels.records import DeliveryState, Mark, ParkedRef, Phase, slot_of
 from dispatcher.attempts import Attempts
 from dispatcher.checkpoint import Ledger
 from dispatcher.dispatch import Job, Place
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from channels.driver import Log, State
-    from channels.records import Claim, Page
+    from channels.records import Claim, DeliveryRecord, Page
     from dispatcher.recovery import Found
     from dispatcher.services import Services
 
@@ -308,6 +310,30 @@ class PartitionDispatch:
     def wants_records(self) -> None:
         """A lane that is not at the tail has room again."""
         self._sweep_wanted.set()
+
+    async def retry(self, record: DeliveryRecord) -> bool:
+        """Park a dead delivery, due now, as if it had never been tried. False where its Trigger has no lane here.
+
+        Raises ChannelError.
+        """
+        lane = self._lanes.get(record.trigger)
+        if lane is None:
+            return False
+        now = time.time()
+        parked = replace(
+            record,
+            state=DeliveryState.RETRYING,
+            phase=Phase.SUBSCRIBER,
+            due=now,
+            reason="",
+            tries=0,
+            failure=None,
+            updated=now,
+        )
+        await self._recorder.store(parked)
+        lane.parked.count += 1
+        lane.park(ParkedRef(parked.id, parked.due))
+        return True
 
     def serves(self, uids: Iterable[str]) -> bool:
         """Whether all these Triggers have their lanes."""

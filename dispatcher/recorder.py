@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from channels.driver import Log, State
-    from channels.records import Mark
+    from channels.records import DeliveryRecord, Mark
     from dispatcher.checkpoint import Ledger
     from dispatcher.dispatch import Place
     from dispatcher.lane import Lane
@@ -62,6 +62,10 @@ class Recorder:
                 return
             self._timer.cancel()
         self._timer = loop.call_later(seconds, self._timed)
+
+    async def store(self, change: DeliveryRecord) -> None:
+        """Write one delivery now, apart from checkpoints. Raises ChannelError."""
+        await self._state.put(self._slot, self._claim, [change])
 
     def end(self) -> None:
         """Let `run` return after one more checkpoint."""
