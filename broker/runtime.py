@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 from dataclasses import replace
 from functools import partial
@@ -59,6 +60,9 @@ log = structlog.get_logger()
 GC_THRESHOLD = 20_000
 """Objects that may be made before the collector looks at the young ones (Python's default is 700)."""
 
+MOST_FILES = 65_536
+"""Open files that are asked for, as far as the system allows."""
+
 OURS = (broker, channels, controller, dispatcher, eventing)
 
 
@@ -66,6 +70,7 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UsageError and StartError."""
     logs.configure(settings.log_format, settings.log_level)
     _check_packages()
+    _raise_file_limit()
     if not settings.api.loopback:
         raise UsageError(
             f"--api {settings.api}: the Kubernetes API has no TLS and no token yet, so only 127.0.0.1 will do"
@@ -90,6 +95,14 @@ def _check_packages() -> None:
                 f"the package {package.__name__!r} was imported from {package.__file__}, not from {home}: "
                 "install Penstock in a virtual environment of its own"
             )
+
+
+def _raise_file_limit() -> None:
+    """Every connection is an open file, and the limit that a shell gives (often 1,024) is low for a broker."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _explained(error: BaseException) -> BaseException:

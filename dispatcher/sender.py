@@ -39,11 +39,11 @@ _CONTEXTS_KEPT = 32
 class SenderSettings:
     """Times are in seconds, sizes in bytes."""
 
-    max_idle_per_host: int = 128
+    max_idle_per_host: int = 1024
     """Connections kept for the next request to the same host; at least what the Triggers have in flight to it, else
     each burst opens connections again."""
 
-    max_idle: int = 512
+    max_idle: int = 1024
     """Connections kept in all; they count against the limit of open files."""
 
     idle_timeout: float = 30.0
