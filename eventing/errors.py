@@ -20,13 +20,19 @@ class InvalidEvent(EventingError):
     """A message is not an acceptable CloudEvent.
 
     `attribute` names the context attribute at fault (empty where the message as a whole is), and `detail` says in one
-    sentence what is wrong and how to mend it.
+    sentence what is wrong and how to mend it. `index` counts from 0 and is set for one of the events of a batch.
     """
 
-    def __init__(self, attribute: str, detail: str) -> None:
-        super().__init__(f"{attribute}: {detail}" if attribute else detail)
+    def __init__(self, attribute: str, detail: str, index: int | None = None) -> None:
+        place = "" if index is None else f"event {index} of the batch (the first is 0): "
+        super().__init__(place + (f"{attribute}: {detail}" if attribute else detail))
         self.attribute = attribute
         self.detail = detail
+        self.index = index
+
+    def in_batch(self, index: int) -> InvalidEvent:
+        """The same error, of the event at `index` of a batch."""
+        return InvalidEvent(self.attribute, self.detail, index)
 
 
 class InvalidFilter(EventingError):

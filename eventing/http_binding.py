@@ -55,6 +55,7 @@ _PASSED_PREFIXES: Final = (b"knative-", b"x-b3-")
 # U+0021 to U+007E less the double quote and the percent sign (HTTP binding 3.1.3.2); `quote` knows letters and digits.
 _UNQUOTED: Final = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _STRUCTURED: Final = "application/cloudevents+json"
+_BATCH: Final = "application/cloudevents-batch+json"
 _ANY_FORMAT: Final = b"application/cloudevents"
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _ERROR_ATTRIBUTES: Final = (b"ce-knativeerrordest:", b"ce-knativeerrorcode:", b"ce-knativeerrordata:")
@@ -82,8 +83,25 @@ class Message(msgspec.Struct, frozen=True):
 def parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
     """Read a request or a reply in binary or structured content mode. Raises InvalidEvent, and nothing else.
 
-    The first of repeated headers counts.
+    The first of repeated headers counts. A batch is not one message: `parse_all` reads it.
     """
+    message = _parse(headers, body)
+    if isinstance(message, Message):
+        return message
+    raise InvalidEvent("", f"a batch is not taken here: send one event, as {_STRUCTURED} or in binary mode")
+
+
+def parse_all(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> tuple[Message, ...]:
+    """Read a request in any content mode: one message, or in batched mode any number of them, none included.
+
+    A batch is good as a whole or not at all. Raises InvalidEvent, and nothing else; where it is one of several events
+    that is at fault, the error says which.
+    """
+    message = _parse(headers, body)
+    return (message,) if isinstance(message, Message) else message
+
+
+def _parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message | tuple[Message, ...]:
     attributes: dict[str, str] = {}
     lines: list[bytes] = []
     passed: list[tuple[bytes, bytes]] = []
@@ -102,13 +120,13 @@ def parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message:
         lines.append(line)
     media_type = attributes.get("datacontenttype")
     if media_type is not None and media_type[:23].lower() == "application/cloudevents":
-        attributes, body = _structured(media_type, body)
-        validate(attributes)
-        lines.clear()
-    elif "specversion" not in attributes and not attributes.keys() - {"datacontenttype"}:
+        essence = media_type.partition(";")[0].strip().lower()
+        if essence == _BATCH:
+            return _batch(body, tuple(passed))
+        return _structured(essence, body, tuple(passed))
+    if "specversion" not in attributes and not attributes.keys() - {"datacontenttype"}:
         raise InvalidEvent("", _HOW_TO_SEND)
-    else:
-        validate_event(attributes)
+    validate_event(attributes)
     return Message(attributes, body, tuple(passed), b"".join(lines))
 
 
@@ -129,6 +147,19 @@ def admit(message: Message, arrival: str, max_ttl: int = MAX_TTL) -> Event:
     Raises InvalidEvent where the event has passed too many Brokers: `knativebrokerttl` counts down to 0.
     """
     return _event(message, arrival, _ttl(message.attributes.get("knativebrokerttl"), max_ttl))
+
+
+def admit_all(messages: Sequence[Message], arrival: str, max_ttl: int = MAX_TTL) -> tuple[Event, ...]:
+    """As `admit`, for all messages of a request. Raises InvalidEvent that says which of several is at fault."""
+    if len(messages) == 1:
+        return (admit(messages[0], arrival, max_ttl),)
+    events = []
+    for index, message in enumerate(messages):
+        try:
+            events.append(admit(message, arrival, max_ttl))
+        except InvalidEvent as error:
+            raise error.in_batch(index) from error
+    return tuple(events)
 
 
 def admit_reply(message: Message, arrival: str, cause_ttl: int) -> Event:
@@ -253,13 +284,22 @@ def _passed_line(name: bytes, value: bytes) -> bytes:
     return line + b"\r\n"
 
 
-def _structured(media_type: str, body: bytes) -> tuple[dict[str, str], bytes]:
-    essence = media_type.partition(";")[0].strip().lower()
-    if essence == _STRUCTURED:
-        return json_format.read(body)
-    if essence.startswith("application/cloudevents-batch"):
-        raise InvalidEvent("", f"batches are not taken yet: send each event alone, as {_STRUCTURED}")
-    raise InvalidEvent("", f"Penstock reads no {essence}: send {_STRUCTURED} or binary mode")
+def _structured(essence: str, body: bytes, passed: tuple[tuple[bytes, bytes], ...]) -> Message:
+    if essence != _STRUCTURED:
+        raise InvalidEvent("", f"Penstock reads no {essence}: send {_STRUCTURED}, {_BATCH} or binary mode")
+    attributes, data = json_format.read(body)
+    validate(attributes)
+    return Message(attributes, data, passed)
+
+
+def _batch(body: bytes, passed: tuple[tuple[bytes, bytes], ...]) -> tuple[Message, ...]:
+    messages = []
+    for index, each in enumerate(json_format.split(body)):
+        try:
+            messages.append(_structured(_STRUCTURED, each, passed))
+        except InvalidEvent as error:
+            raise error.in_batch(index) from error
+    return tuple(messages)
 
 
 def _event(message: Message, arrival: str, ttl: int) -> Event:

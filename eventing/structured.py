@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_BATCH: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _SCALAR: Final[msgspec.json.Decoder[str | bool]] = msgspec.json.Decoder(str | bool)
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 _LONGEST_NUMBER: Final = 64
@@ -46,6 +47,19 @@ def read(body: bytes) -> tuple[dict[str, str], bytes]:
     return attributes, _data(attributes, bytes(data))
 
 
+def split(body: bytes) -> tuple[bytes, ...]:
+    """The events of a batch (JSON batch format), each as `read` takes it, byte for byte. Raises InvalidEvent."""
+    try:
+        body.decode()
+        return tuple(bytes(each) for each in _BATCH.decode(body))
+    except UnicodeDecodeError as error:
+        raise _not_utf8(error) from error
+    except RecursionError as error:
+        raise InvalidEvent("", "the body is nested too deeply") from error
+    except msgspec.DecodeError as error:
+        raise InvalidEvent("", f"the body is no batch, a JSON array of CloudEvents: {error}") from error
+
+
 def write(attributes: Mapping[str, str], data: bytes) -> bytes:
     """One event in the JSON format. JSON data stands in it as it is, text as a string, everything else as base64."""
     members: dict[str, str | msgspec.Raw] = dict(attributes)
@@ -72,11 +86,15 @@ def _members(body: bytes) -> dict[str, msgspec.Raw]:
         body.decode()
         return _MEMBERS.decode(body)
     except UnicodeDecodeError as error:
-        raise InvalidEvent("", f"the body is not UTF-8 (byte {error.start}): JSON is sent as UTF-8") from error
+        raise _not_utf8(error) from error
     except RecursionError as error:
         raise InvalidEvent("", "the body is nested too deeply") from error
     except msgspec.DecodeError as error:
         raise InvalidEvent("", f"the body is no CloudEvent as a JSON object: {error}") from error
+
+
+def _not_utf8(error: UnicodeDecodeError) -> InvalidEvent:
+    return InvalidEvent("", f"the body is not UTF-8 (byte {error.start}): JSON is sent as UTF-8")
 
 
 def _text(name: str, raw: bytes) -> str | None:

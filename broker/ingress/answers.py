@@ -40,14 +40,24 @@ def too_large(limit: int) -> Answer:
     return problem(413, f"the body is larger than {limit} bytes, which is what this Broker's channel takes")
 
 
-def problem(status: int, detail: str, *, attribute: str = "", retry_after: int | None = None) -> Answer:
-    """A refusal. `detail` says what is wrong and how to mend it, `attribute` which context attribute is at fault.
+def problem(
+    status: int, detail: str, *, attribute: str = "", index: int | None = None, retry_after: int | None = None
+) -> Answer:
+    """A refusal. `detail` says what is wrong and how to mend it, `attribute` which context attribute is at fault, and
+    `index` in which event of a batch.
 
     `retry_after` is in seconds.
     """
-    document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    document: dict[str, str | int] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
     if attribute:
         document["attribute"] = attribute
+    if index is not None:
+        document["index"] = index
     body = json.dumps(document).encode()
     headers = [ALLOW, (b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
     if retry_after is not None:

@@ -95,7 +95,7 @@ class Ingress:
         return log.max_event_bytes - REPLY_RESERVE if log is not None else UNKNOWN_LIMIT
 
     async def post(self, target: ObjectName, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
-        """Take one event. The answer is 202 when, and only when, the event is durable."""
+        """Take an event or a batch. The answer is 202 when, and only when, all of it is durable."""
         taken = self.take(target, headers, body)
         if not isinstance(taken, Answer):
             await asyncio.wait((taken,))
@@ -105,16 +105,17 @@ class Ingress:
     def take(
         self, target: ObjectName, headers: Sequence[tuple[bytes, bytes]], body: bytes
     ) -> Answer | asyncio.Future[Sequence[Appended]]:
-        """Refuse an event, or begin to store it: `answer_of` has the answer when the future is done."""
+        """Refuse an event or a batch, or begin to store it in one append: `answer_of` has the answer when that is done."""
         try:
-            message = http_binding.parse(headers, body)
-            event = http_binding.admit(message, rfc3339(time.time()))
+            messages = http_binding.parse_all(headers, body)
+            events = http_binding.admit_all(messages, rfc3339(time.time()))
         except InvalidEvent as error:
-            return problem(400, str(error), attribute=error.attribute)
+            return problem(400, str(error), attribute=error.attribute, index=error.index)
         log = self._log(target)
         if isinstance(log, Answer):
             return log
-        return asyncio.ensure_future(log.append((event,)))
+        # An empty batch is a good one, and there is nothing to store.
+        return asyncio.ensure_future(log.append(events)) if events else ACCEPTED
 
     def _by_host(self, host: str) -> ObjectName | None:
         """`BROKER-broker.NAMESPACE...` or `BROKER.NAMESPACE...`; the former is what the per-Broker Services are called."""

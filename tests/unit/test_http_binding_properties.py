@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,7 +101,8 @@ MEMBERS = st.dictionaries(
     st.sampled_from([*REQUIRED, "data", "data_base64", "datacontentencoding", "datacontenttype", "time", "ext"]),
     st.sampled_from(["1.0", "0.3", "base64", "AA==", "text/plain"]) | JSON_VALUES,
 )
-BODIES = st.binary(max_size=40) | MEMBERS.map(lambda members: json.dumps({**REQUIRED, **members}).encode())
+OBJECTS = MEMBERS.map(lambda members: json.dumps({**REQUIRED, **members}).encode())
+BODIES = st.binary(max_size=40) | OBJECTS
 
 
 @given(
@@ -116,3 +119,24 @@ def test_anything_is_read_or_refused(headers: list[tuple[bytes, bytes]], in_json
     assert decode_head(event.head) == event.attributes
     assert event.head.count(b"\n") == len(event.attributes) + len(message.passed)
     parse(STRUCTURED, http_binding.structured(event, {}))
+
+
+BATCH = [(b"content-type", b"application/cloudevents-batch+json")]
+
+
+@given(st.binary(max_size=40) | st.lists(BODIES, max_size=4).map(lambda bodies: b"[" + b",".join(bodies) + b"]"))
+def test_any_batch_is_read_or_refused(body: bytes) -> None:
+    with contextlib.suppress(InvalidEvent):
+        http_binding.parse_all(BATCH, body)
+
+
+@given(st.lists(OBJECTS, max_size=4))
+def test_a_batch_is_its_events(bodies: list[bytes]) -> None:
+    batch = b"[" + b",\n".join(bodies) + b"]"
+    try:
+        alone = tuple(parse(STRUCTURED, body) for body in bodies)
+    except InvalidEvent:
+        with pytest.raises(InvalidEvent, match="of the batch"):
+            http_binding.parse_all(BATCH, batch)
+    else:
+        assert http_binding.parse_all(BATCH, batch) == alone

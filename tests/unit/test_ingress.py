@@ -37,8 +37,10 @@ class MemoryLog:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.error: ChannelError | None = None
+        self.appends = 0
 
     async def append(self, events: Sequence[Event]) -> Sequence[Appended]:
+        self.appends += 1
         if self.error:
             raise self.error
         self.events += events
@@ -110,6 +112,59 @@ async def test_two_sources_with_one_id_are_two_events(client: httpx.AsyncClient,
     for source in ("/a", "/b"):
         assert (await client.post("/ns/default", headers={**EVENT, "ce-source": source})).status_code == 202
     assert [event.source for event in channel.events] == ["/a", "/b"]
+
+
+BATCH = {"content-type": "application/cloudevents-batch+json; charset=utf-8", "x-request-id": "r"}
+
+
+async def test_a_batch_is_stored_in_one_append(client: httpx.AsyncClient, channel: MemoryLog) -> None:
+    one = b'{"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": {"n" : 1.10}}'
+    two = b'{"specversion": "0.3", "id": "2", "source": "/s", "type": "t", "data": "AAH/", "datacontentencoding": "base64"}'
+    answer = await client.post("/ns/default", headers=BATCH, content=b"[" + one + b" , " + two + b"]")
+    assert (answer.status_code, answer.content) == (202, b"")
+    assert [(event.id, event.data) for event in channel.events] == [("1", b'{"n" : 1.10}'), ("2", b"\x00\x01\xff")]
+    assert all(b"x-request-id: r\r\n" in event.head for event in channel.events)
+    assert channel.appends == 1
+
+
+async def test_an_empty_batch_is_taken(client: httpx.AsyncClient, channel: MemoryLog) -> None:
+    assert (await client.post("/ns/default", headers=BATCH, content=b" [ ] ")).status_code == 202
+    assert (await client.post("/ns/none", headers=BATCH, content=b"[]")).status_code == 404
+    assert channel.appends == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "attribute", "words"),
+    [
+        ('{"specversion": "1.0", "id": "1", "source": "/s"}', "type", "type: is missing"),
+        ('{"specversion": "1.0", "id": 1, "source": "/s", "type": "t"}', "id", "put it in quotes"),
+        (
+            '{"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "knativebrokerttl": 1}',
+            "knativebrokerttl",
+            "run out",
+        ),
+        ("7", None, "no CloudEvent"),
+        ("[]", None, "no CloudEvent"),
+    ],
+)
+async def test_a_batch_is_refused_whole_and_says_which_event(
+    client: httpx.AsyncClient, channel: MemoryLog, bad: str, attribute: str | None, words: str
+) -> None:
+    good = '{"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}'
+    answer = await client.post("/ns/default", headers=BATCH, content=f"[{good}, {bad}, {good}]")
+    problem = answer.json()
+    assert (answer.status_code, problem["index"], problem.get("attribute")) == (400, 1, attribute)
+    assert problem["detail"].startswith("event 1 of the batch (the first is 0): ")
+    assert words in problem["detail"]
+    assert channel.events == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[", b"[{}", b"[{},]", b'["\xff"]', b"[" * 100_000])
+async def test_what_is_no_batch_is_refused(client: httpx.AsyncClient, channel: MemoryLog, body: bytes) -> None:
+    channel.max_event_bytes = 1 << 20
+    answer = await client.post("/ns/default", headers=BATCH, content=body)
+    assert answer.status_code == 400
+    assert channel.events == []
 
 
 REFUSALS = {
