@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from dispatcher.outcome import Outcome, Result
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
 _MAX_SECONDS_DIGITS = 10
@@ -20,6 +21,31 @@ class _Excess(Exception):
     """Another message begins where the answer has ended."""
 
 
+class KnownAnswers:
+    """Short answers that came whole and leave the connection reusable, by their bytes.
+
+    A subscriber answers most requests alike, until the `date` in it changes, and what the same bytes mean from the first
+    to the last is the same. One for all connections of a Sender.
+    """
+
+    MOST: Final = 256
+    LONGEST: Final = 512
+
+    def __init__(self) -> None:
+        self._answers: dict[bytes, tuple[int, Sequence[tuple[bytes, bytes]], Sequence[bytes]]] = {}
+
+    def get(self, data: bytes) -> tuple[int, Sequence[tuple[bytes, bytes]], Sequence[bytes]] | None:
+        """Status, headers and the pieces of the body of the answer that `data` is, where that is known."""
+        return self._answers.get(data)
+
+    def add(self, data: bytes, status: int, headers: Sequence[tuple[bytes, bytes]], body: Sequence[bytes]) -> None:
+        """Remember that `data` is this answer."""
+        if len(data) <= self.LONGEST:
+            if len(self._answers) >= self.MOST:
+                self._answers.clear()
+            self._answers[data] = (status, tuple(headers), tuple(body))
+
+
 class ResponseReader:
     """Reads the answer to one request at a time.
 
@@ -27,9 +53,10 @@ class ResponseReader:
     Interim answers (1xx) are skipped. What is held in memory is bounded by the two limits (bytes) and one read.
     """
 
-    def __init__(self, max_header_bytes: int, max_body_bytes: int) -> None:
+    def __init__(self, max_header_bytes: int, max_body_bytes: int, known: KnownAnswers) -> None:
         self._max_header_bytes = max_header_bytes
         self._max_body_bytes = max_body_bytes
+        self._known = known
         self._parser = HttpResponseParser(self)
         self.reset()
 
@@ -49,7 +76,22 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> bool:
         """Take what was read. True when the answer is complete, or when it cannot be taken."""
+        if self.started:
+            return self._parse(data)
         self.started = True
+        known = self._known.get(data)
+        if known is not None:
+            self._status, headers, body = known
+            self._headers.extend(headers)
+            self._body.extend(body)
+            self._headers_done = self._complete = self.reusable = True
+            return True
+        complete = self._parse(data)
+        if complete and self.reusable and self._fault is None:
+            self._known.add(data, self._status, self._headers, self._body)
+        return complete
+
+    def _parse(self, data: bytes) -> bool:
         before = self._body_bytes
         try:
             self._parser.feed_data(data)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 from dispatcher.connection import Connection
 from dispatcher.outcome import Outcome, Result
 from dispatcher.pool import Pool, PoolStats
-from dispatcher.response import ResponseReader
+from dispatcher.response import KnownAnswers, ResponseReader
 from dispatcher.target import InvalidUrl, target_of
 from dispatcher.tls import explain, tls_context
 
@@ -69,6 +69,7 @@ class Sender:
         self._settings = settings or SenderSettings()
         self._target = lru_cache(_TARGETS_KEPT)(partial(target_of, user_agent=self._settings.user_agent))
         self._context = lru_cache(_CONTEXTS_KEPT)(tls_context)
+        self._known = KnownAnswers()
         self._entered: tuple[Pool, asyncio.AbstractEventLoop] | None = None
 
     async def __aenter__(self) -> Self:
@@ -144,9 +145,8 @@ class Sender:
         except (OSError, ValueError) as error:
             detail = f"CACerts of the destination {origin.where} cannot be read as PEM certificates: {error}"
             return Outcome(Result.TLS, detail=detail)
-        attempt = _ConnectAttempt(
-            origin, pool, ResponseReader(settings.max_header_bytes, settings.max_response_bytes), context
-        )
+        reader = ResponseReader(settings.max_header_bytes, settings.max_response_bytes, self._known)
+        attempt = _ConnectAttempt(origin, pool, reader, context)
         began = attempt.loop.time()
         try:
             async with asyncio.timeout(limit):

@@ -57,6 +57,7 @@ _UNQUOTED: Final = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 _STRUCTURED: Final = "application/cloudevents+json"
 _BATCH: Final = "application/cloudevents-batch+json"
 _ANY_FORMAT: Final = b"application/cloudevents"
+_AS_IT_IS: Final = re.compile(rb"[!#$&-~]+")
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _ERROR_ATTRIBUTES: Final = (b"ce-knativeerrordest:", b"ce-knativeerrorcode:", b"ce-knativeerrordata:")
 _HOW_TO_SEND: Final = (
@@ -115,15 +116,16 @@ def _parse(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Message | tup
                 continue
         if attribute in attributes:
             continue
-        read = _read if attribute in _UNIQUE or len(value) > _LONGEST_REMEMBERED else _remembered_read
-        attributes[attribute], line = read(attribute, value)
+        if attribute in _UNIQUE:
+            attributes[attribute], line = _read_unique(attribute, value)
+        elif len(value) > _LONGEST_REMEMBERED:
+            attributes[attribute], line = _read(attribute, value)
+        else:
+            attributes[attribute], line = _remembered_read(attribute, value)
         lines.append(line)
     media_type = attributes.get("datacontenttype")
     if media_type is not None and media_type[:23].lower() == "application/cloudevents":
-        essence = media_type.partition(";")[0].strip().lower()
-        if essence == _BATCH:
-            return _batch(body, tuple(passed))
-        return _structured(essence, body, tuple(passed))
+        return _in_format(media_type.partition(";")[0].strip().lower(), body, tuple(passed))
     if "specversion" not in attributes and not attributes.keys() - {"datacontenttype"}:
         raise InvalidEvent("", _HOW_TO_SEND)
     validate_event(attributes)
@@ -274,6 +276,15 @@ def _read(attribute: str, value: bytes) -> tuple[str, bytes]:
     return text, b"" if attribute in _OURS else _line(attribute, text)
 
 
+def _read_unique(attribute: str, value: bytes) -> tuple[str, bytes]:
+    """As `_read`. Nearly every id and time is sent as it will be sent on: nothing to trim, to decode or to encode."""
+    if _AS_IT_IS.fullmatch(value) is None or attribute in _OURS:
+        return _read(attribute, value)
+    text = value.decode("ascii")
+    validate_value(attribute, text)
+    return text, b"ce-%b: %b\r\n" % (attribute.encode(), value)
+
+
 _remembered_read = lru_cache(_REMEMBERED)(_read)
 
 
@@ -284,9 +295,15 @@ def _passed_line(name: bytes, value: bytes) -> bytes:
     return line + b"\r\n"
 
 
-def _structured(essence: str, body: bytes, passed: tuple[tuple[bytes, bytes], ...]) -> Message:
-    if essence != _STRUCTURED:
-        raise InvalidEvent("", f"Penstock reads no {essence}: send {_STRUCTURED}, {_BATCH} or binary mode")
+def _in_format(essence: str, body: bytes, passed: tuple[tuple[bytes, bytes], ...]) -> Message | tuple[Message, ...]:
+    if essence == _STRUCTURED:
+        return _structured(body, passed)
+    if essence == _BATCH:
+        return _batch(body, passed)
+    raise InvalidEvent("", f"Penstock reads no {essence}: send {_STRUCTURED}, {_BATCH} or binary mode")
+
+
+def _structured(body: bytes, passed: tuple[tuple[bytes, bytes], ...]) -> Message:
     attributes, data = json_format.read(body)
     validate(attributes)
     return Message(attributes, data, passed)
@@ -296,7 +313,7 @@ def _batch(body: bytes, passed: tuple[tuple[bytes, bytes], ...]) -> tuple[Messag
     messages = []
     for index, each in enumerate(json_format.split(body)):
         try:
-            messages.append(_structured(_STRUCTURED, each, passed))
+            messages.append(_structured(each, passed))
         except InvalidEvent as error:
             raise error.in_batch(index) from error
     return tuple(messages)
@@ -305,11 +322,12 @@ def _batch(body: bytes, passed: tuple[tuple[bytes, bytes], ...]) -> tuple[Messag
 def _event(message: Message, arrival: str, ttl: int) -> Event:
     if ttl <= 0:
         raise InvalidEvent("knativebrokerttl", "has run out: the event went round too many times, look for a loop")
-    attributes = dict(message.attributes)
+    attributes = {**message.attributes, "knativearrivaltime": arrival}
     attributes.pop("knativebrokerttl", None)
-    attributes["knativearrivaltime"] = arrival
     if message.head and not message.passed:
-        return Event(attributes, message.data, message.head + _line("knativearrivaltime", arrival), ttl)
+        # A time as RFC 3339 is sent as it is.
+        head = b"%bce-knativearrivaltime: %b\r\n" % (message.head, arrival.encode())
+        return Event(attributes, message.data, head, ttl)
     return Event(attributes, message.data, encode_head(attributes, message.passed), ttl)
 
 

@@ -47,7 +47,8 @@ async def open_store(data_dir: Path, settings: ChannelSettings) -> AsyncIterator
         reader = Reader(path)
         with _mapped(path):
             stack.enter_context(reader.opened())
-        writer = Writer(path, connection, catalog, Space(path, connection, settings), files)
+        space = Space(path, connection, settings)
+        writer = Writer(path, connection, catalog, space, files, settings.commit_interval)
         backend = SqliteBackend(writer, reader, catalog, settings)
         writer.start()
         stack.push_async_callback(writer.close)

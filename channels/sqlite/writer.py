@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from channels.errors import AppendAmbiguous, ChannelError, ChannelUnavailable, StoreError
 from channels.sqlite.guard import FilesGone, channel_error, code_of
+from channels.sqlite.pace import ENOUGH, CommitPace
 from channels.sqlite.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -55,10 +56,16 @@ class _BatchFailed(Exception):
 
 
 class Writer:
-    """Owns `connection`, from `start` until `close`."""
+    """Owns `connection`, from `start` until `close`. `interval` (s) is kept between commits that few requests share."""
 
     def __init__(
-        self, path: Path, connection: sqlite3.Connection, catalog: Catalog, space: Space, files: Files
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        catalog: Catalog,
+        space: Space,
+        files: Files,
+        interval: float = 0.0,
     ) -> None:
         self._path = path
         self._connection = connection
@@ -68,6 +75,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[list[_Work] | None] = queue.SimpleQueue()
         self._waiting: list[_Work] = []
+        self._pace = CommitPace(interval)
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._gone = False
         self._stale = False
@@ -95,21 +104,42 @@ class Writer:
         if self._closed:
             raise ChannelUnavailable(f"{self._path} is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        # Handed over together, when the loop has run everything that was ready: each hand-over wakes the thread, which
-        # then fights the loop for the interpreter lock.
-        if not self._waiting:
-            self._loop.call_soon(self._hand_over)
         self._waiting.append(_Work(run, publish, future, appends))
+        if len(self._waiting) == 1:
+            self._hand_over_soon()
+        elif self._timer is not None:
+            self._join()
         return future
+
+    def _hand_over_soon(self) -> None:
+        """Hand over what waits together, at the earliest when the loop has run everything that was ready.
+
+        Each hand-over wakes the thread, which then fights the loop for the interpreter lock.
+        """
+        delay = self._pace.delay(self._loop.time())
+        if delay:
+            self._timer = self._loop.call_later(delay, self._hand_over)
+        else:
+            self._loop.call_soon(self._hand_over)
+
+    def _join(self) -> None:
+        self._pace.joined(self._loop.time())
+        if self._timer is not None and len(self._waiting) == ENOUGH:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(0.0, self._hand_over)
 
     def _hand_over(self) -> None:
         if self._waiting:
+            self._pace.began(self._loop.time(), waited=self._timer is not None)
+            self._timer = None
             self._queue.put(self._waiting)
             self._waiting = []
 
     async def close(self) -> None:
         """Write what waits, bring the write-ahead log into the file, and end the thread."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._hand_over()
         self._queue.put(None)
         try:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.outcome import Outcome, Result
-from dispatcher.response import ResponseReader, retry_after
+from dispatcher.response import KnownAnswers, ResponseReader, retry_after
 from dispatcher.target import InvalidUrl, Origin, target_of
 from eventing.delivery import Destination
 
@@ -147,7 +147,7 @@ ANSWER = (
 @given(st.lists(st.integers(1, len(ANSWER) - 1)))
 def test_an_answer_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
     """Where the network cuts an answer makes no difference, and a connection serves again."""
-    reader = ResponseReader(1000, 1000)
+    reader = ResponseReader(1000, 1000, KnownAnswers())
     for _ in range(2):
         reader.reset()
         ends = [*sorted(set(cuts)), len(ANSWER)]
@@ -161,9 +161,51 @@ def test_an_answer_is_the_same_however_it_is_cut(cuts: list[int]) -> None:
 @given(st.lists(st.binary()))
 def test_any_bytes_are_an_outcome_or_not_yet(parts: list[bytes]) -> None:
     """Whatever comes, reading it raises nothing."""
-    reader = ResponseReader(100, 100)
+    reader = ResponseReader(100, 100, KnownAnswers())
     done = False
     for part in parts:
         done = done or reader.feed(part)
     if done or reader.end():
         assert reader.outcome(0.0).result in {Result.ANSWERED, Result.BAD_RESPONSE, Result.BODY_TOO_LARGE}
+
+
+ANSWERS = st.sampled_from(
+    [
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 202 Accepted\r\ndate: Wed, 25 Nov 2026 09:00:00 GMT\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no",
+        b"nonsense\r\n\r\n",
+    ]
+)
+
+
+@given(st.lists(ANSWERS, max_size=12))
+def test_a_known_answer_is_read_as_it_was_the_first_time(answers: list[bytes]) -> None:
+    """A reader that remembers answers says what one that has never seen any says."""
+    known = KnownAnswers()
+    for answer in answers:
+        told = []
+        for reader in (ResponseReader(100, 100, known), ResponseReader(100, 100, KnownAnswers())):
+            complete = reader.feed(answer)
+            told.append((complete, reader.reusable, reader.started, reader.outcome(1.0) if complete else None))
+        assert told[0] == told[1]
+
+
+def test_answers_are_remembered_up_to_a_number_and_a_length() -> None:
+    known = KnownAnswers()
+    reader = ResponseReader(10_000, 10_000, known)
+    answers = [b"HTTP/1.1 204 No Content\r\nx: %d\r\n\r\n" % number for number in range(KnownAnswers.MOST + 1)]
+    for answer in answers:
+        reader.reset()
+        assert reader.feed(answer)
+    assert known.get(answers[0]) is None
+    assert known.get(answers[-1]) is not None
+    long = b"HTTP/1.1 204 No Content\r\nx: %b\r\n\r\n" % (b"x" * KnownAnswers.LONGEST)
+    reader.reset()
+    assert reader.feed(long)
+    assert known.get(long) is None
