@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from dispatcher.dispatch import Place
     from dispatcher.lane import Lane
     from dispatcher.outcome import Outcome
-    from dispatcher.services import Services
+    from dispatcher.services import Services, UnderWay
 
 log = structlog.get_logger()
 
@@ -42,7 +41,9 @@ class Attempts:
         self._services = services
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
-        self._under_way: set[asyncio.Future[None] | asyncio.Future[Outcome | None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._firsts: set[_First] = set()
+        self._quiet = asyncio.Event()
 
     def run(self, group: asyncio.TaskGroup) -> None:
         """Begin to run deliveries."""
@@ -54,14 +55,20 @@ class Attempts:
 
     async def drain(self, grace: float) -> int:
         """Wait up to `grace` seconds for what is under way; give up the rest, and return how many that were."""
-        deadline = time.monotonic() + grace
-        # An answer may begin a task, which is then waited for as well.
-        while self._under_way and (left := deadline - time.monotonic()) > 0:
-            await asyncio.wait(self._under_way, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        late = list(self._under_way)
-        for one in late:
-            one.cancel()
-        return len(late)
+        self._look_whether_quiet()
+        try:
+            async with asyncio.timeout(grace):
+                await self._quiet.wait()
+        except TimeoutError:
+            late: list[asyncio.Task[None] | _First] = [*self._tasks, *self._firsts]
+            for one in late:
+                one.cancel()
+            return len(late)
+        return 0
+
+    def _look_whether_quiet(self) -> None:
+        if self._stopping.is_set() and not self._tasks and not self._firsts:
+            self._quiet.set()
 
     @property
     def running(self) -> bool:
@@ -70,45 +77,52 @@ class Attempts:
 
     def start(self, lane: Lane, job: Job) -> None:
         """Make a delivery while `running`; `lane.settle` or `lane.put_back` follows."""
-        if self._begin(lane, job) is None:
+        if not self._begin(lane, job):
             self._spawn(self._deliver(lane, job, None))
 
     def start_redelivery(self, lane: Lane, ref: ParkedRef) -> None:
         """Fetch a parked delivery and make it; `lane.settle`, `put_back`, `gone` or `postpone` follows."""
         self._spawn(self._redeliver(lane, ref))
 
-    def _begin(self, lane: Lane, job: Job) -> asyncio.Future[Outcome | None] | None:
+    def _begin(self, lane: Lane, job: Job) -> bool:
         route, begin = lane.route, self._services.begin
         if begin is None or route.subscriber is None:
-            return None
+            return False
         request = first_request(job, route)
-        answer = begin(route.subscriber, request.head, request.body, timeout=route.delivery.timeout)
-        if answer is not None:
-            self._under_way.add(answer)
-            answer.add_done_callback(partial(self._answered, lane, job, route.subscriber.url, time.time()))
-        return answer
+        first = _First(self, lane, job, route.subscriber.url)
+        first.under_way = begin(
+            route.subscriber, request.head, request.body, timeout=route.delivery.timeout, done=first.answered
+        )
+        if first.under_way is None:
+            return False
+        self._firsts.add(first)
+        return True
 
-    def _answered(self, lane: Lane, job: Job, url: str, began: float, answer: asyncio.Future[Outcome | None]) -> None:
-        self._under_way.discard(answer)
-        if answer.cancelled():
-            return
-        outcome = answer.result()
+    def answered(self, first: _First, outcome: Outcome | None) -> None:
+        """A first attempt has come to its end."""
+        self._firsts.discard(first)
         if outcome is None:
             # The connection had been closed while it was idle: nothing was heard of the subscriber.
-            self._spawn(self._deliver(lane, job, None))
+            self._spawn(self._deliver(first.lane, first.job, None))
             return
         judgement = judge(outcome, wants_reply=True)
         if judgement.verdict is Verdict.DONE:
-            lane.settle(job, _SETTLED)
+            first.lane.settle(first.job, _SETTLED)
+            self._look_whether_quiet()
         else:
-            self._spawn(self._deliver(lane, job, Made(judgement, outcome, url, began)))
+            made = Made(judgement, outcome, first.url, first.time)
+            self._spawn(self._deliver(first.lane, first.job, made))
 
     def _spawn(self, delivery: Coroutine[None, None, None]) -> None:
         if self._group is None:
             raise RuntimeError("run() comes before a delivery")
         task = self._group.create_task(delivery)
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._look_whether_quiet()
 
     async def _deliver(self, lane: Lane, job: Job, first: Made | None) -> None:
         services = self._services
@@ -129,3 +143,24 @@ class Attempts:
             lane.gone(ref)
         else:
             await self._deliver(lane, Job(self._place, stored.position, stored.event, stored), None)
+
+
+class _First:
+    """A first attempt that is under way without a task."""
+
+    __slots__ = ("job", "lane", "owner", "time", "under_way", "url")
+
+    def __init__(self, owner: Attempts, lane: Lane, job: Job, url: str) -> None:
+        self.owner = owner
+        self.lane = lane
+        self.job = job
+        self.url = url
+        self.time = time.time()
+        self.under_way: UnderWay | None = None
+
+    def answered(self, outcome: Outcome | None) -> None:
+        self.owner.answered(self, outcome)
+
+    def cancel(self) -> None:
+        if self.under_way is not None:
+            self.under_way.abandon()

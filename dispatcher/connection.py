@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 from dispatcher.outcome import Outcome, Result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dispatcher.pool import Pool
     from dispatcher.response import ResponseReader
     from dispatcher.target import Origin
@@ -22,7 +24,7 @@ class Connection(asyncio.Protocol):
         self._reader = reader
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Outcome | None] | None = None
+        self._done: Callable[[Outcome | None], None] | None = None
         self._answered = 0
         self._began = 0.0
         self._deadline = 0.0
@@ -36,34 +38,43 @@ class Connection(asyncio.Protocol):
 
     async def exchange(self, request: bytes, deadline: float) -> Outcome | None:
         """As `begin`, and wait for what comes of it. Cancelling closes the connection."""
-        answer = self.begin(request, deadline)
+        answer: asyncio.Future[Outcome | None] = self._loop.create_future()
+
+        def done(outcome: Outcome | None) -> None:
+            # Cancelled, and its task has not run yet.
+            if not answer.done():
+                answer.set_result(outcome)
+
+        self.begin(request, deadline, done)
         try:
             return await answer
         finally:
             # Not where it was answered: then the pool may have given the connection to the next request by now.
-            if self._answer is answer:
-                self._answer = None
-                self.abort()
+            if self._done is done:
+                self.abandon()
 
-    def begin(self, request: bytes, deadline: float) -> asyncio.Future[Outcome | None]:
-        """Send `request`; the future has what came of it by `deadline` (on the loop's clock).
+    def begin(self, request: bytes, deadline: float, done: Callable[[Outcome | None], None]) -> None:
+        """Send `request`; `done` is called with what came of it by `deadline` (on the loop's clock), never before `begin` returns.
 
-        It has None when the connection had served others and broke before any byte of an answer: the peer had most likely
-        closed it while it was idle. Afterwards the connection is idle in the pool, or closed.
+        It is given None when the connection had served others and broke before any byte of an answer: the peer had most
+        likely closed it while it was idle. By then the connection is idle in the pool, or closed or about to be.
         """
-        answer: asyncio.Future[Outcome | None] = self._loop.create_future()
         transport = self._transport
         if transport is None or transport.is_closing():
-            answer.set_result(self._never_began())
-            return answer
+            self._loop.call_soon(done, self._never_began())
+            return
         self._reader.reset()
         self._began = self._loop.time()
-        self._answer = answer
+        self._done = done
         self._watch(deadline)
         transport.write(request)
         # A write that failed at once closes the transport before it could report that anything is left.
         self._unsent = self._unsent or transport.is_closing()
-        return answer
+
+    def abandon(self) -> None:
+        """Give up the request that is under way: nobody is told any more."""
+        self._done = None
+        self.abort()
 
     def close(self) -> None:
         """Close in good order. Nothing is left to be written."""
@@ -91,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._unsent = False
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None:
+        if self._done is None:
             # An answer to nothing: most often a 408 before the peer closes an idle connection.
             self._spoke_first = True
             self._drop()
@@ -99,7 +110,7 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def eof_received(self) -> None:
-        if self._answer is not None:
+        if self._done is not None:
             if self._reader.end():
                 self._finish()
             else:
@@ -107,7 +118,7 @@ class Connection(asyncio.Protocol):
         self._drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None:
+        if self._done is not None:
             self._broken(f"broke the connection ({exc})" if exc else "closed the connection")
         if self._timer is not None:
             self._timer.cancel()
@@ -123,11 +134,11 @@ class Connection(asyncio.Protocol):
             self._pool.put(self)
             self._settle(outcome)
         elif outcome.status is not None and not self._unsent:
-            self._settle(outcome)
             self.close()
-        else:
             self._settle(outcome)
+        else:
             self.abort()
+            self._settle(outcome)
 
     def _never_began(self) -> Outcome:
         # Between the connection being made and its first request, the peer had its turn.
@@ -161,7 +172,7 @@ class Connection(asyncio.Protocol):
 
     def _ring(self, moment: float) -> None:
         self._timer = None
-        if self._answer is None:
+        if self._done is None:
             return
         if self._deadline > moment:
             self._watch(self._deadline)
@@ -176,14 +187,14 @@ class Connection(asyncio.Protocol):
         else:
             waited = f"{duration:.3g} s"
             detail = f"{where} did not finish its answer in {waited}: it stopped {self._reader.progress()}"
-        self._settle(Outcome(Result.TIMEOUT, duration=duration, detail=detail))
         self.abort()
+        self._settle(Outcome(Result.TIMEOUT, duration=duration, detail=detail))
 
     def _settle(self, outcome: Outcome | None) -> None:
-        answer, self._answer = self._answer, None
-        # Cancelled, and its task has not run yet.
-        if answer is not None and not answer.done():
-            answer.set_result(outcome)
+        done, self._done = self._done, None
+        if done is not None:
+            # The last thing that happens here: it may begin the next request on this very connection.
+            done(outcome)
 
     def _drop(self) -> None:
         self._pool.forget(self)

@@ -26,6 +26,7 @@ from dispatcher.tls import explain, tls_context
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from types import TracebackType
 
     from dispatcher.target import Origin, Target
@@ -118,12 +119,19 @@ class Sender:
         return outcome
 
     def begin(
-        self, destination: Destination, head: bytes, body: bytes, *, timeout: float
-    ) -> asyncio.Future[Outcome | None] | None:
-        """As `post`, on a connection that is idle now, and without a task: its future has the outcome.
+        self,
+        destination: Destination,
+        head: bytes,
+        body: bytes,
+        *,
+        timeout: float,
+        done: Callable[[Outcome | None], None],
+    ) -> Connection | None:
+        """As `post`, on a connection that is idle now, and without a task: `done` is called with the outcome.
 
-        None where there is no such connection or the URL is no good, and None as the outcome where the connection broke
-        before any byte of an answer (the peer had most likely closed it while it was idle): call `post` then.
+        Returns the connection, which can `abandon` the attempt. None where there is none that is idle or the URL is no
+        good, and None as the outcome where the connection broke before any byte of an answer (the peer had most likely
+        closed it while it was idle): call `post` then.
         """
         if self._entered is None:
             raise RuntimeError("a Sender is used inside `async with`")
@@ -133,9 +141,9 @@ class Sender:
         except InvalidUrl:
             return None
         connection = pool.take(target.origin)
-        if connection is None:
-            return None
-        return connection.begin(_request(target, head, body), loop.time() + timeout)
+        if connection is not None:
+            connection.begin(_request(target, head, body), loop.time() + timeout, done)
+        return connection
 
     async def _connect(self, origin: Origin, pool: Pool, remaining: float) -> Connection | Outcome:
         settings = self._settings

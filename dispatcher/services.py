@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from dispatcher.budget import ByteBudget
@@ -16,13 +15,29 @@ if TYPE_CHECKING:
     from eventing.delivery import Destination
 
 
+class UnderWay(Protocol):
+    """An attempt that was begun."""
+
+    def abandon(self) -> None:
+        """Give it up; nobody is told of its outcome any more."""
+        ...
+
+
 class Begin(Protocol):
     """How an attempt is made without a task: `dispatcher.sender.Sender.begin`."""
 
     def __call__(
-        self, destination: Destination, head: bytes, body: bytes, *, timeout: float
-    ) -> asyncio.Future[Outcome | None] | None:
-        """The outcome to come; None, or None as its value, where the attempt has to be made by `Post`."""
+        self,
+        destination: Destination,
+        head: bytes,
+        body: bytes,
+        *,
+        timeout: float,
+        done: Callable[[Outcome | None], None],
+    ) -> UnderWay | None:
+        """Begin it, and call `done` with its outcome, later. None, or None as the outcome, where it has to be made by
+        `Post`.
+        """
         ...
 
 
