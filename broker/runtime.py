@@ -11,6 +11,7 @@ import contextlib
 import gc
 import resource
 import signal
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,10 @@ GC_THRESHOLD = 20_000
 MOST_FILES = 65_536
 """Open files that are asked for, as far as the system allows."""
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which a thread may keep the interpreter lock while another waits (Python's default is 0.005): a thread that
+decodes records of a backlog would hold up the event loop for so long, again and again."""
+
 OURS = (broker, channels, controller, dispatcher, eventing)
 
 
@@ -71,6 +76,7 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_format, settings.log_level)
     _check_packages()
     _raise_file_limit()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     if not settings.api.loopback:
         raise UsageError(
             f"--api {settings.api}: the Kubernetes API has no TLS and no token yet, so only 127.0.0.1 will do"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from channels.records import Record, RemoveDelivery, TailRecord
     from dispatcher.budget import ByteBudget
+    from dispatcher.catch_up import CatchUp
     from dispatcher.dispatch import Place, Settlement
     from eventing.routing import TriggerRoute
 
@@ -74,7 +75,13 @@ class Lane:
     """See the module. `read` is how far the lane was fed; at the tail that is the tail's place, not this one."""
 
     def __init__(
-        self, partition: Partition, place: Place, route: TriggerRoute, budget: ByteBudget, max_parked: int
+        self,
+        partition: Partition,
+        place: Place,
+        route: TriggerRoute,
+        budget: ByteBudget,
+        max_parked: int,
+        catch_up: CatchUp,
     ) -> None:
         self.route = route
         self._max_parked = max_parked
@@ -89,6 +96,7 @@ class Lane:
         self._partition = partition
         self._place = place
         self._budget = budget
+        self._catch_up = catch_up
         self._queue: deque[Record] = deque()
         self._pending: dict[int, Record] = {}
         self._flying: set[int] = set()
@@ -147,6 +155,14 @@ class Lane:
     @property
     def _in_window(self) -> int:
         return len(self._flying) + len(self._redelivering) + len(self.done)
+
+    @property
+    def _room(self) -> int:
+        """How many deliveries may be started now."""
+        room = self.route.max_in_flight - self._in_window
+        if self.at_tail or room <= 0:
+            return room
+        return room if self._catch_up.may_send(self.pump) else 0
 
     # --- being fed ------------------------------------------------------------------------------------------------
 
@@ -242,20 +258,18 @@ class Lane:
         """
         if self.held or not self._partition.running:
             return
-        window = self.route.max_in_flight
-        while self._resend and self._in_window < window and self._may_go():
+        while self._resend and self._room > 0 and self._may_go():
             self._go_in_turn(self._pending[self._resend.popleft()])
-        while (ref := self.parked.peek()) and self._in_window < window and not self._crowded(window) and self._may_go():
+        while (ref := self.parked.peek()) and self._room > 0 and not self._crowded() and self._may_go():
             self._pace.take()
             self._redelivering.add(self.parked.pop().id)
             self._partition.start_redelivery(self, ref)
-        while self._ready and self._in_window < window and self._may_go():
+        while self._ready and self._room > 0 and self._may_go():
             self._go(self._pending[self._ready.popleft()])
-        room = window - self._in_window
-        while self._queue and room > 0 and (self._must_wait(self._queue[0]) or self._may_go()):
+        while self._queue and self._room > 0 and (self._must_wait(self._queue[0]) or self._may_go()):
             record = self._queue.popleft()
             self._pending[record.position] = record
-            room -= self._go_in_turn(record)
+            self._go_in_turn(record)
         if self.wants_records:
             self._partition.wants_records()
 
@@ -289,10 +303,12 @@ class Lane:
     def _go(self, record: Record) -> None:
         self._pace.take()
         self._flying.add(record.position)
+        if self.at_tail:
+            self._catch_up.others += 1
         self._partition.start_job(self, Job.of_record(self._place, record))
 
-    def _crowded(self, window: int) -> bool:
-        return bool(self._queue) and len(self._redelivering) >= max(1, window // 2)
+    def _crowded(self) -> bool:
+        return bool(self._queue) and len(self._redelivering) >= max(1, self.route.max_in_flight // 2)
 
     def pause(self, seconds: float) -> None:
         """The subscriber asked for a pause (`Retry-After`): nothing goes to it meanwhile."""
@@ -311,9 +327,11 @@ class Lane:
         self._forget(job)
         self.done.append(settlement)
         self.parked.count += any(map(_is_parked, settlement.changes)) - (job.stored is not None)
-        urgent = settlement.reply is not None or 2 * len(self.done) >= self.route.max_in_flight
+        half_full = 2 * len(self.done) >= self.route.max_in_flight
+        urgent = settlement.reply is not None or (half_full and (self.at_tail or self._catch_up.alone))
         self._partition.changed(self, urgent=urgent)
-        if self._ready:
+        # While it catches up, what is in flight bounds it, and not only what is to be recorded.
+        if self._ready or not self.at_tail:
             self.pump()
 
     def put_back(self, job: Job) -> None:

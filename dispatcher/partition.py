@@ -152,7 +152,7 @@ class PartitionDispatch:
             return None
         most = self._settings.max_parked
         parked = await self._state.parked(route.uid, self._place.log, self._place.partition, most)
-        lane = Lane(self, self._place, route, self._services.budget, most)
+        lane = Lane(self, self._place, route, self._services.budget, most, self._services.catch_up)
         lane.resume(place.mark, place.stored, place.owed, at_tail=place.at_tail)
         lane.parked.count = len(parked)
         lane.refill(parked, more=len(parked) == most)
@@ -226,7 +226,7 @@ class PartitionDispatch:
         if after >= before.position:
             self._pass(after, before, {})
             return
-        page = await self._log.read(self._place.partition, after, self._page)
+        page = await self._log.read(self._place.partition, after, self._settings.sweep_records)
         end = _swept(page, self._tail, before)
         full: dict[Lane, None] = {}
         for record in page.records:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from dispatcher.catch_up import CatchUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,3 +66,4 @@ class Services:
     on_loaded: Callable[[str, int], None]
     begin: Begin | None = None
     on_lane: Callable[[str, LaneReport], None] | None = None
+    catch_up: CatchUp = field(default_factory=CatchUp)

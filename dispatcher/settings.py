@@ -25,6 +25,9 @@ class DispatchSettings:
     page_records: int = 256
     """How many records one read takes."""
 
+    sweep_records: int = 32
+    """How many records one read of the sweep takes: while it is decoded, those that keep up wait."""
+
     byte_budget: int = 32 * 1024 * 1024
     """Bytes of events that all lanes together hold in queues and in flight."""
 

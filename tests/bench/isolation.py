@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench.main_job import load
+from tests.bench.main_job import SinkProcess, load
 from tests.system.support import Penstock, broker, trigger
 
 TRIGGERS = 50
@@ -63,16 +63,14 @@ def measure(args: argparse.Namespace, one: Penstock, delays: Delays) -> tuple[fl
     return seen[len(seen) // 2], seen[int(len(seen) * 0.99)]
 
 
-def disturb(args: argparse.Namespace, one: Penstock, delays: Delays, number: int) -> None:
+def disturb(args: argparse.Namespace, one: Penstock, delays: Delays, other: SinkProcess, number: int) -> None:
     """Begin the disturbance: Trigger 0 hangs, or a new Trigger gets the whole backlog."""
     if args.what == "hang":
         one.apply(_trigger(0, f"{delays.url}/hang"))
         one.wait_ready("trigger/t0")
         return
     early = {"penstock.dev/start": "earliest"}
-    replay = trigger(
-        f"replay-{number}", f"{delays.url}/replay", annotations=early, filter={"attributes": {"type": "bench.event"}}
-    )
+    replay = trigger(f"replay-{number}", other.url, annotations=early, filter={"attributes": {"type": "bench.event"}})
     one.apply(replay)
 
 
@@ -93,7 +91,7 @@ def _trigger(number: int, url: str) -> dict[str, object]:
 def bench(args: argparse.Namespace) -> None:
     """Run the pairs."""
     with tempfile.TemporaryDirectory() as scratch:
-        one, delays = Penstock(Path(scratch) / "data"), Delays()
+        one, delays, other = Penstock(Path(scratch) / "data"), Delays(), SinkProcess()
         try:
             asyncio.run(one.start())
             one.apply(broker(), *(_trigger(number, delays.url) for number in range(TRIGGERS)))
@@ -104,12 +102,15 @@ def bench(args: argparse.Namespace) -> None:
             ratios = []
             for number in range(args.pairs):
                 quiet = measure(args, one, delays)
-                disturb(args, one, delays, number)
+                disturb(args, one, delays, other, number)
+                before = other.count
                 noisy = measure(args, one, delays)
                 calm(args, one, delays, number)
+                replayed = other.count - before
                 ratios.append(noisy[1] / quiet[1])
                 print(
-                    f"pair {number + 1}: p50 {quiet[0]:.1f} and {noisy[0]:.1f} ms, p99 {quiet[1]:.1f} and {noisy[1]:.1f} ms",
+                    f"pair {number + 1}: p50 {quiet[0]:.1f} and {noisy[0]:.1f} ms, p99 {quiet[1]:.1f} and {noisy[1]:.1f} ms"
+                    f", {replayed / args.seconds:.0f} replayed a second",
                     flush=True,
                 )
             print(f"{args.what}: median of the ratios of p99 {statistics.median(ratios):.2f}")
@@ -117,6 +118,7 @@ def bench(args: argparse.Namespace) -> None:
         finally:
             one.close()
             delays.close()
+            other.close()
 
 
 if __name__ == "__main__":

@@ -24,25 +24,28 @@ from dispatcher.services import Services
 from dispatcher.settings import DispatchSettings
 from eventing import http_binding
 from eventing.delivery import BackoffPolicy, DeliverySpec, Destination
-from eventing.filters import EVERYTHING
+from eventing.filters import EVERYTHING, Exact
 from eventing.routing import BrokerRoute, ObjectName, RoutingTable, TriggerRoute
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from channels.driver import Backend, Log
-    from channels.records import Change, SlotState
+    from channels.records import Change, Page, SlotState
     from eventing.event import Event
 
 BROKER = LogName("ns", "default", "broker-uid")
 QUICK = DeliverySpec(retry=1, backoff_policy=BackoffPolicy.LINEAR, backoff_delay=0.0)
-SETTINGS = DispatchSettings(checkpoint_interval=0.001, tail_interval=0.01, store_retry=0.01, grace=0.2, page_records=16)
+SETTINGS = DispatchSettings(
+    checkpoint_interval=0.001, tail_interval=0.01, store_retry=0.01, grace=0.2, page_records=16, sweep_records=16
+)
 OK = Outcome(Result.ANSWERED, status=204)
 
 
-def an_event(number: int, size: int = 10) -> Event:
-    headers = [(b"ce-specversion", b"1.0"), (b"ce-id", b"%d" % number), (b"ce-source", b"/s"), (b"ce-type", b"t")]
+def an_event(number: int, size: int = 10, kind: str = "t") -> Event:
+    headers = [(b"ce-specversion", b"1.0"), (b"ce-id", b"%d" % number), (b"ce-source", b"/s")]
+    headers.append((b"ce-type", kind.encode()))
     return http_binding.admit(http_binding.parse(headers, b"x" * size), "2026-01-01T00:00:00Z")
 
 
@@ -403,25 +406,53 @@ async def test_retention_never_passes_what_is_not_settled(tmp_path: Path) -> Non
             await until(lambda: len(network.ids("a")) == 61 - removed)
 
 
-async def test_two_triggers_that_lag_are_read_together(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def reads_counted(log: Log) -> Iterator[Counter[str]]:
+    """Counts the pages that are read from logs of this kind."""
+    count: Counter[str] = Counter()
+    read = type(log).read
+
+    async def counted(self: Log, partition: int, after: int, limit: int) -> Page:
+        count["reads"] += 1
+        return await read(self, partition, after, limit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(log), "read", counted)
+        yield count
+
+
+async def test_triggers_that_lag_are_read_together(tmp_path: Path) -> None:
     network = Network()
     async with opened(tmp_path) as (backend, log):
         for number in range(0, 2000, 100):
             await log.append([an_event(n) for n in range(number, number + 100)])
         for number in range(20):
             await start(backend, log, f"t{number}", position=number * 50)
-        reads = 0
-        read = type(log).read
-
-        async def counted(self: Log, partition: int, after: int, limit: int) -> object:
-            nonlocal reads
-            reads += 1
-            return await read(self, partition, after, limit)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(log), "read", counted)
+        with reads_counted(log) as count:
             table = a_table(*(a_trigger(f"t{number}", max_in_flight=5000) for number in range(20)))
-            async with dispatching(backend, network, table, replace(SETTINGS, page_records=100)):
+            settings = replace(SETTINGS, page_records=100, sweep_records=100)
+            async with dispatching(backend, network, table, settings):
                 await until(lambda: sum(map(len, network.got.values())) == sum(2000 - n * 50 for n in range(20)))
         # One pass over the log has 20 pages; each Trigger on its own would have read 300.
-        assert reads < 3 * 20
+        assert count["reads"] < 3 * 20
+
+
+async def test_a_thousand_triggers_at_a_thousand_places_are_read_in_two_passes(tmp_path: Path) -> None:
+    network = Network()
+    async with opened(tmp_path) as (backend, log):
+        for number in range(0, 2000, 100):
+            await log.append([an_event(n, kind=f"kind-{n % 100}") for n in range(number, number + 100)])
+        for number in range(1000):
+            await start(backend, log, f"t{number}", position=number * 2)
+        triggers = [
+            a_trigger(f"t{number}", filter=Exact((("type", f"kind-{number % 100}"),)), max_in_flight=5000)
+            for number in range(1000)
+        ]
+        # Position p holds event p - 1, and a Trigger is owed what lies after its place.
+        owed = sum(len(range(2 * number, 2000)[(number % 100 - 2 * number) % 100 :: 100]) for number in range(1000))
+        with reads_counted(log) as count:
+            settings = replace(SETTINGS, page_records=100, sweep_records=100)
+            async with dispatching(backend, network, a_table(*triggers), settings):
+                await until(lambda: sum(map(len, network.got.values())) == owed)
+        # One pass has 20 pages; each Trigger on its own would have read some 10,000.
+        assert count["reads"] < 3 * 20
