@@ -33,7 +33,6 @@ from broker.ingress.app import IngressApp
 from broker.ingress.core import Ingress
 from broker.ingress.protocol import IngressProtocol, Rendered
 from broker.manifests import Manifests
-from channels.channel import ChannelSettings
 from channels.errors import StoreError, StoreLocked
 from channels.registry import open_backend
 from controller.embedded.database import StoreFailed
@@ -128,7 +127,7 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(open_backend(settings.channel, settings.data, ChannelSettings()))
+        backend = await stack.enter_async_context(open_backend(settings.channel, settings.data, settings.channels))
         sender = await stack.enter_async_context(Sender(SenderSettings()))
         told = _Told()
         dispatcher = Dispatcher(backend, _services(settings, sender, told))
@@ -136,7 +135,9 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) 
         ingress = Ingress()
         publish = DataPlane(backend, ingress, dispatcher).publish
         kinds = {(kind.group, kind.kind): kind for kind in KINDS}
-        told.loop = ControlLoop(kube, kinds, backend, publish, ControlSettings(settings.base_url))
+        told.loop = ControlLoop(
+            kube, kinds, backend, publish, ControlSettings(settings.base_url, when_full=settings.when_full)
+        )
         await stack.enter_async_context(_running(told.loop, dispatcher))
         async with serving(IngressApp(ingress), listen, partial(IngressProtocol, ingress, Rendered())):
             _announce(settings)
@@ -184,10 +185,14 @@ def _services(settings: Settings, sender: Sender, told: _Told) -> Services:
 
     def lane(uid: str, report: LaneReport) -> None:
         if told.loop is not None:
-            told.loop.note(uid, lane_notes(report.doing, report.behind, report.parked))
+            told.loop.note(uid, lane_notes(report.doing, report.behind, report.parked, report.skipped))
+
+    def mark(uid: str, percent: int) -> None:
+        if told.loop is not None:
+            told.loop.mark(uid, percent)
 
     budget = ByteBudget(settings.dispatch.byte_budget)
-    return Services(sender.post, settings.dispatch, budget, loaded, sender.begin, lane)
+    return Services(sender.post, settings.dispatch, budget, loaded, sender.begin, lane, mark)
 
 
 @contextlib.asynccontextmanager

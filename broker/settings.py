@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker.errors import UsageError
+from channels.channel import ChannelSettings
 from dispatcher.settings import DispatchSettings
+from eventing.routing import WhenFull
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +51,8 @@ class Settings:
     log_format: str = "text"
     log_level: str = "info"
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
+    channels: ChannelSettings = field(default_factory=ChannelSettings)
+    when_full: WhenFull = WhenFull.REFUSE
 
     @property
     def base_url(self) -> str:
@@ -89,5 +93,12 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
             grace=values.grace,
             retention_age=values.retention_age,
             retention_size=values.retention_size,
+            max_parked=values.max_parked,
         ),
+        channels=ChannelSettings(
+            max_file_bytes=values.max_file_bytes,
+            max_disk_share=values.max_disk_share,
+            commit_interval=values.commit_interval,
+        ),
+        when_full=values.when_full,
     )

@@ -9,12 +9,15 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from broker.errors import UsageError
+from channels.channel import ChannelSettings
 from dispatcher.settings import DispatchSettings
+from eventing.routing import WhenFull
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DISPATCH = DispatchSettings()
+_CHANNELS = ChannelSettings()
 
 
 class Sources(BaseSettings):
@@ -35,6 +38,11 @@ class Sources(BaseSettings):
     grace: float = Field(default=_DISPATCH.grace, ge=0)
     retention_age: float = Field(default=_DISPATCH.retention_age, ge=0)
     retention_size: int = Field(default=_DISPATCH.retention_size, ge=0)
+    max_parked: int = Field(default=_DISPATCH.max_parked, ge=0)
+    when_full: WhenFull = WhenFull.REFUSE
+    max_file_bytes: int = Field(default=_CHANNELS.max_file_bytes, ge=1024 * 1024)
+    max_disk_share: float = Field(default=_CHANNELS.max_disk_share, gt=0, le=1)
+    commit_interval: float = Field(default=_CHANNELS.commit_interval, ge=0, le=1)
 
     @field_validator("manifests", mode="before")
     @classmethod

@@ -18,6 +18,11 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
+WHEN_FULL = "whenFull"
+DROP_OLDEST = "dropOldest"
+"""The key of a Broker's configuration that says what a full log does with a new event: `refuse` it, or drop the oldest ones,
+read or not."""
+
 REPLY_RESERVE = 64 * KIB
 """Bytes by which the ingress limit is below `Log.max_event_bytes`: a reply or a dead letter of an event that was just
 taken carries more attributes than it, and must still fit."""

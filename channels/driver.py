@@ -164,7 +164,8 @@ class Backend(Protocol):
     async def create(self, name: LogName, config: Mapping[str, str]) -> Log:
         """The log of a Broker, made if it does not exist.
 
-        `config` are the keys of the Broker's ConfigMap that concern this backend. Raises LogNameTaken when a log that
+        `config` are the keys of the Broker's ConfigMap that concern this backend: `whenFull` is one for all of them. For a
+        log that exists they count from now on. Raises LogNameTaken when a log that
         would have the same name belongs to another Broker that still exists.
         """
         ...

@@ -74,11 +74,16 @@ class Appended(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LogStats:
-    """How much a log holds: records and bytes over all partitions, and the time (Unix s) of the oldest record."""
+    """How much a log holds: records and bytes over all partitions, and the time (Unix s) of the oldest record.
+
+    `full` is the share of the room for new events that is taken: at 1.0 they are refused or the oldest dropped. It is 0.0
+    where there is no bound.
+    """
 
     records: int
     bytes: int
     oldest: float | None
+    full: float = 0.0
 
 
 # --- the state of dispatch -------------------------------------------------------------------------------------------

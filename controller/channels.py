@@ -12,7 +12,7 @@ from controller.objects.annotations import Start, StartFrom
 from controller.reconcile.broker import ChannelState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from channels.driver import Backend, Log
     from channels.records import LogName
@@ -26,17 +26,19 @@ class Channels:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._logs: dict[LogName, Log] = {}
+        self._configs: dict[LogName, Mapping[str, str]] = {}
         self._started: dict[str, LogName] = {}
 
     def is_open(self, name: LogName) -> bool:
         """Whether the log exists."""
         return name in self._logs
 
-    async def ensure(self, name: LogName) -> ChannelState:
-        """Make the log if it does not exist; how it is."""
-        if name not in self._logs:
+    async def ensure(self, name: LogName, config: Mapping[str, str]) -> ChannelState:
+        """Make the log if it does not exist, and give it this configuration; how it is."""
+        if self._configs.get(name) != config:
             try:
-                self._logs[name] = await self._backend.create(name, {})
+                self._logs[name] = await self._backend.create(name, config)
+                self._configs[name] = config
             except ChannelError as error:
                 return ChannelState(ok=False, reason=type(error).__name__, message=str(error))
         return ChannelState(ok=True)
@@ -62,6 +64,7 @@ class Channels:
             if name not in wanted:
                 log.info("removing the log of a Broker that was deleted", broker=f"{name.namespace}/{name.name}")
                 self._logs.pop(name, None)
+                self._configs.pop(name, None)
                 try:
                     await self._backend.delete(name)
                 except LogNotFound:

@@ -27,10 +27,11 @@ from controller.objects.annotations import InvalidAnnotation
 from controller.objects.kind import EMPTY
 from controller.objects.views import EVENTING, broker_key, name_of, uid_of
 from controller.reconcile.broker import BrokerFacts, is_ours, reconcile_broker
+from controller.reconcile.config import WHEN_FULL, broker_config
 from controller.reconcile.trigger import TriggerFacts, reconcile_trigger, start_of
 from controller.reconcile.world import Seen
 from controller.world import LiveWorld
-from eventing.routing import BrokerRoute, RoutingTable, TriggerRoute
+from eventing.routing import BrokerRoute, RoutingTable, TriggerRoute, WhenFull
 from eventing.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -68,10 +69,13 @@ class Publish(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """`base_url` is what a Broker's address begins with; `cluster` says whether other Broker classes are other people's."""
+    """`base_url` is what a Broker's address begins with; `cluster` says whether other Broker classes are other people's;
+    `when_full` holds for Brokers whose config does not say it.
+    """
 
     base_url: str
     cluster: bool = False
+    when_full: WhenFull = WhenFull.REFUSE
 
 
 @dataclass(slots=True)
@@ -111,6 +115,7 @@ class ControlLoop:
         self._routes = _Routes()
         self._loaded: dict[str, int] = {}
         self._notes: dict[str, Mapping[str, str]] = {}
+        self._marks: dict[str, int] = {}
         self._keys: dict[str, ObjectKey] = {}
         self._logs: dict[ObjectKey, LogName] = {}
         self._dirty: dict[ObjectKey, None] = {}
@@ -124,15 +129,20 @@ class ControlLoop:
         """The data plane serves this generation of a Trigger."""
         if self._loaded.get(uid) != generation:
             self._loaded[uid] = generation
-            self._mark_trigger(uid)
+            self._mark_object(uid)
 
     def note(self, uid: str, notes: Mapping[str, str]) -> None:
         """What the data plane tells of a Trigger: annotations of its status, none where there is nothing to tell."""
         if self._notes.get(uid, EMPTY) != notes:
             self._notes[uid] = notes
-            self._mark_trigger(uid)
+            self._mark_object(uid)
 
-    def _mark_trigger(self, uid: str) -> None:
+    def mark(self, uid: str, percent: int) -> None:
+        """The data plane tells that the channel of a Broker reached or left a mark: so much of its room is taken."""
+        self._marks[uid] = percent
+        self._mark_object(uid)
+
+    def _mark_object(self, uid: str) -> None:
         if uid in self._keys:
             self._mark(self._keys[uid])
 
@@ -196,11 +206,15 @@ class ControlLoop:
             self._routes.brokers.pop(key, None)
             self._world.depends(key, frozenset())
             return
-        state = await self._channels.ensure(_log_name(broker))
+        seen = Seen(self._world)
+        config = broker_config(broker, seen, cluster=self._settings.cluster)
+        when_full = config.when_full or self._settings.when_full
+        state = await self._channels.ensure(_log_name(broker), {WHEN_FULL: when_full.value})
         if state.ok is not True:
             self._later(key)
-        seen = Seen(self._world)
-        facts = BrokerFacts(self._settings.base_url, state)
+        uid = uid_of(broker)
+        self._keys[uid] = key
+        facts = BrokerFacts(self._settings.base_url, state, self._marks.get(uid, 0), self._settings.when_full)
         plan = reconcile_broker(broker, seen, facts, now=_now(), cluster=self._settings.cluster)
         self._world.depends(key, seen.keys)
         self._routes.brokers[key] = plan.route

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,9 +12,12 @@ import structlog
 from channels.errors import ChannelError
 from channels.records import LogName, slot_of
 from dispatcher.partition import PartitionDispatch
-from dispatcher.retention import trim
+from dispatcher.retention import NEARLY_FULL, mark_of, trim
+from eventing.routing import DEFAULT_RETENTION
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from channels.driver import Backend, Log
     from channels.records import DeliveryRecord
     from dispatcher.services import Services
@@ -54,13 +58,18 @@ class Dispatcher:
     async def run(self) -> None:
         """Serve the latest table until `stop`."""
         async with asyncio.TaskGroup() as group:
-            housekeeping = group.create_task(self._retain())
+            settings = self._services.settings
+            housekeeping = [
+                group.create_task(self._every(settings.retention_interval, _BrokerDispatch.trim)),
+                group.create_task(self._every(settings.mark_interval, _BrokerDispatch.look_how_full)),
+            ]
             while not self._stopping:
                 await self._changed.wait()
                 self._changed.clear()
                 if self._table is not None and not self._stopping:
                     await self._follow(self._table, group)
-            housekeeping.cancel()
+            for task in housekeeping:
+                task.cancel()
             for broker in self._brokers.values():
                 broker.stop()
 
@@ -91,16 +100,19 @@ class Dispatcher:
 
     # --- retention ------------------------------------------------------------------------------------------------
 
-    async def _retain(self) -> None:
-        """Trim what is settled for everybody and older, or more, than is kept for replay."""
+    async def _every(self, interval: float, look: Callable[[_BrokerDispatch], Awaitable[None]]) -> None:
+        """Look after each Broker every `interval` seconds. What fails is tried again with the next look."""
         while True:
-            await asyncio.sleep(self._services.settings.retention_interval)
+            await asyncio.sleep(interval)
             for name, broker in list(self._brokers.items()):
                 try:
-                    await broker.trim()
+                    await look(broker)
                 except ChannelError as error:
                     log.warning(
-                        "settled events could not be trimmed", log=f"{name.namespace}/{name.name}", error=str(error)
+                        "a log could not be looked after; trying again",
+                        broker=f"{name.namespace}/{name.name}",
+                        error=str(error),
+                        retry_in=interval,
                     )
 
 
@@ -112,7 +124,10 @@ class _BrokerDispatch:
         self._backend = backend
         self._services = services
         self._partitions: list[PartitionDispatch] = []
-        self._looked: dict[int, int] = {}
+        self._retention = DEFAULT_RETENTION
+        self._trimmed: dict[int, int] = {}
+        self._looked_at: list[int] = []
+        self._mark = 0
         self._applied: tuple[BrokerRoute, bool] | None = None
 
     async def load(self) -> None:
@@ -132,6 +147,7 @@ class _BrokerDispatch:
         for partition in self._partitions:
             await partition.apply(triggers, live=live)
         self._applied = (route, live)
+        self._retention = route.retention
 
     def start(self, group: asyncio.TaskGroup) -> None:
         for partition in self._partitions:
@@ -148,10 +164,40 @@ class _BrokerDispatch:
         return False
 
     async def trim(self) -> None:
+        """Trim what is settled for everybody and older, or more, than is kept for replay. Raises ChannelError."""
         for partition in self._partitions:
-            settled_below = partition.settled_below
-            # Nothing new was settled since the last look: an idle Broker costs nothing.
-            if settled_below == self._looked.get(partition.number):
+            number, settled_below = partition.number, partition.settled_below
+            # Where all that is settled has gone already, an idle Broker costs nothing.
+            if settled_below == self._trimmed.get(number):
                 continue
-            await trim(self._log, partition.number, settled_below, time.time(), self._services.settings)
-            self._looked[partition.number] = settled_below
+            await trim(self._log, number, settled_below, time.time(), self._retention, self._services.settings)
+            if (await self._log.bounds(number)).first >= settled_below:
+                self._trimmed[number] = settled_below
+
+    async def look_how_full(self) -> None:
+        """Tell when the log reaches or leaves a mark of its room. Raises ChannelError."""
+        ends = [partition.end for partition in self._partitions]
+        if self._services.on_mark is None or (ends == self._looked_at and not self._mark):
+            return
+        stats = await self._log.stats()
+        mark = mark_of(stats.full, self._mark)
+        self._looked_at = ends
+        if mark != self._mark:
+            self._mark = mark
+            self._services.on_mark(self._log.name.owner, mark)
+        if mark >= NEARLY_FULL:
+            await self._make_room(stats.bytes)
+
+    async def _make_room(self, size: int) -> None:
+        """Trim the older half of what is settled: room for new events is worth more than what is kept for replay."""
+        retention = replace(self._retention, size=size // 2)
+        for partition in self._partitions:
+            number, below = partition.number, partition.settled_below
+            removed = await trim(self._log, number, below, time.time(), retention, self._services.settings)
+            if removed:
+                log.warning(
+                    "the channel is nearly full: settled events were removed before their retention ended",
+                    broker=f"{self._log.name.namespace}/{self._log.name.name}",
+                    removed=removed,
+                    fix="make room for the channel or raise its limit, or lower retention.size",
+                )

@@ -91,6 +91,7 @@ class Lane:
         self.done: list[Settlement] = []
         self.parked = ParkedQueue()
         self.closed = False
+        self.skipped = 0
         self._starved = False
         self._base = Mark(0)
         self._partition = partition
@@ -134,8 +135,9 @@ class Lane:
         parked = _rough(self.parked.count)
         if self.at_tail and len(self._queue) < MIN_QUEUE and self._alarm is None:
             # It keeps up. What is in its queue for a moment is not worth a write of the status.
-            return LaneReport("", 0, parked)
-        return LaneReport(self._doing(), _rough(tail.position - self.mark(tail).position), parked)
+            return LaneReport("", 0, parked, self.skipped)
+        behind = _rough(tail.position - self.mark(tail).position)
+        return LaneReport(self._doing(), behind, parked, self.skipped)
 
     def _doing(self) -> str:
         if self.route.held:
@@ -202,6 +204,7 @@ class Lane:
         skipped = max(0, first - 1 - self.read.position)
         if skipped:
             self.read = Mark(first - 1)
+            self.skipped += skipped
         return skipped
 
     def close(self) -> None:

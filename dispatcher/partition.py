@@ -67,6 +67,11 @@ class PartitionDispatch:
         self._log_fields = {"broker": f"{channel.name.namespace}/{channel.name.name}", "partition": partition}
 
     @property
+    def end(self) -> int:
+        """How far the tail has read."""
+        return self._tail.position
+
+    @property
     def number(self) -> int:
         """The number of the partition in its log."""
         return self._place.partition
@@ -154,6 +159,7 @@ class PartitionDispatch:
         parked = await self._state.parked(route.uid, self._place.log, self._place.partition, most)
         lane = Lane(self, self._place, route, self._services.budget, most, self._services.catch_up)
         lane.resume(place.mark, place.stored, place.owed, at_tail=place.at_tail)
+        lane.skipped = place.skipped
         lane.parked.count = len(parked)
         lane.refill(parked, more=len(parked) == most)
         return lane

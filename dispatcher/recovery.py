@@ -45,12 +45,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Where one lane begins: after `mark`, with `owed` to be sent again first. `stored` is its cursor record."""
+    """Where one lane begins: after `mark`, with `owed` to be sent again first. `stored` is its cursor record.
+
+    `skipped` deliveries were pending and cannot be made any more: retention removed their events.
+    """
 
     mark: Mark
     at_tail: bool
     stored: CursorRecord | None = None
     owed: tuple[Record, ...] = ()
+    skipped: int = 0
 
 
 def find(state: SlotState, place: Place) -> Found:
@@ -101,7 +105,7 @@ async def _from_cursor(cursor: CursorRecord, channel: Log, place: Place) -> Resu
             skipped=lost,
             fix="raise retention.size or retention.age of the Broker, or free the subscriber",
         )
-    return Resume(mark, at_tail=False, stored=cursor, owed=tuple(owed))
+    return Resume(mark, at_tail=False, stored=cursor, owed=tuple(owed), skipped=lost)
 
 
 async def _started(start: StartRecord, channel: Log, place: Place) -> Mark:

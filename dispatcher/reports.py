@@ -50,6 +50,6 @@ class Reports:
                 self._told[uid] = report
                 if self._services.on_lane is not None:
                     self._services.on_lane(uid, report)
-            if not lane.closed and report != LaneReport():
+            if not lane.closed and report != LaneReport(skipped=report.skipped):
                 # It is not done yet: look again.
                 self.soon(lane)

@@ -46,18 +46,21 @@ class Begin(Protocol):
 @dataclass(frozen=True, slots=True)
 class LaneReport:
     """What the lane of a Trigger is doing, in a few words ("" for nothing worth telling), how many positions of the log
-    at most lie between it and the tail, and how many of its deliveries are parked.
+    at most lie between it and the tail, how many of its deliveries are parked, and how many positions at most it had to
+    skip since Penstock started, because retention passed it.
     """
 
     doing: str = ""
     behind: int = 0
     parked: int = 0
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """`on_loaded(uid, generation)` is told which Triggers are served, `on_lane(uid, report)` what becomes of them: some
-    seconds after it changed. Without `begin` every attempt is made by `post`.
+    seconds after it changed. `on_mark(uid, per cent)` is told when the log of a Broker reaches or leaves a mark of
+    `dispatcher.retention`. Without `begin` every attempt is made by `post`.
     """
 
     post: Post
@@ -66,4 +69,5 @@ class Services:
     on_loaded: Callable[[str, int], None]
     begin: Begin | None = None
     on_lane: Callable[[str, LaneReport], None] | None = None
+    on_mark: Callable[[str, int], None] | None = None
     catch_up: CatchUp = field(default_factory=CatchUp)

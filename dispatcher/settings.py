@@ -51,3 +51,6 @@ class DispatchSettings:
 
     retention_interval: float = 60.0
     """How often settled events are looked through for what may be trimmed."""
+
+    mark_interval: float = 5.0
+    """How often it is looked how full the log of a Broker is that got events."""

@@ -31,6 +31,28 @@ class Order(StrEnum):
     ALL = "all"
 
 
+class WhenFull(StrEnum):
+    """What happens to a new event when the channel has no room: it is refused (503), or the oldest ones are dropped."""
+
+    REFUSE = "refuse"
+    DROP_OLDEST = "dropOldest"
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long (s) and up to how many bytes a Broker keeps events that all its Triggers have settled.
+
+    None for what the settings say.
+    """
+
+    age: float | None = None
+    size: int | None = None
+
+
+DEFAULT_RETENTION = Retention()
+"""That of a Broker which says nothing of it."""
+
+
 class ObjectName(NamedTuple):
     """Namespace and name of a Broker or Trigger."""
 
@@ -75,6 +97,7 @@ class BrokerRoute:
     triggers: tuple[TriggerRoute, ...] = ()
     ready: bool = True
     reason: str = ""
+    retention: Retention = DEFAULT_RETENTION
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
+from channels.channel import DROP_OLDEST, WHEN_FULL
 from channels.errors import ChannelUnavailable, LogNotFound
 from channels.sqlite.catalog import Catalog
 from channels.sqlite.guard import Files, channel_error, check_file, locked
@@ -73,10 +74,12 @@ class SqliteBackend:
     def state(self) -> SqliteState:
         return self._state
 
-    async def create(self, name: LogName, config: Mapping[str, str]) -> SqliteLog:  # noqa: ARG002 - nothing of a Broker's configuration concerns this backend
+    async def create(self, name: LogName, config: Mapping[str, str]) -> SqliteLog:
         if name not in self._logs:
             await self._writer.submit(lambda tx: tx.create_log(name), lambda row: self._add(name, row))
-        return await self.open(name)
+        log = await self.open(name)
+        log.drops_oldest = config.get(WHEN_FULL) == DROP_OLDEST
+        return log
 
     async def open(self, name: LogName) -> SqliteLog:
         try:

@@ -12,6 +12,7 @@ from channels.sqlite.changes import apply, check_claim
 from channels.sqlite.codec import RECORD_COLUMNS, record_of
 from channels.sqlite.ring import take
 from channels.sqlite.schema import POSITION_MASK, key_of
+from channels.sqlite.space import fullness
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,7 +37,13 @@ class SqliteLog:
     """
 
     def __init__(
-        self, name: LogName, row: LogRow, writer: Writer, reader: Reader, ring: Ring, settings: ChannelSettings
+        self,
+        name: LogName,
+        row: LogRow,
+        writer: Writer,
+        reader: Reader,
+        ring: Ring,
+        settings: ChannelSettings,
     ) -> None:
         self._name = name
         self._id = row.id
@@ -50,6 +57,8 @@ class SqliteLog:
         self._settings = settings
         self._news: asyncio.Event | None = None
         self._ended: ChannelError | None = None
+        self.drops_oldest = False
+        """Whether a full store makes room for new events at the cost of this log's oldest ones (`whenFull`)."""
 
     @property
     def name(self) -> LogName:
@@ -72,18 +81,18 @@ class SqliteLog:
     def append(self, events: Sequence[Event]) -> asyncio.Future[Sequence[Appended]]:
         # The caller may be cancelled and use its list again, while the request still stands.
         events = tuple(events)
-        time = 0.0
+        stored: Stored | None = None
 
         def run(tx: Transaction) -> Sequence[Appended]:
-            nonlocal time
+            nonlocal stored
             if not events:
                 return ()
-            first, time = tx.append(self._name, events, size, reserve=False)
-            return [Appended(0, position) for position in range(first, first + len(events))]
+            stored = tx.append(self._name, events, size, drop_oldest=self.drops_oldest)
+            return _places(events, stored)
 
-        def publish(places: Sequence[Appended]) -> None:
-            if places:
-                self._publish(events, (places[0].position, time))
+        def publish(_: Sequence[Appended]) -> None:
+            if stored is not None:
+                self._publish(events, stored)
 
         try:
             size = checked_size(events, self.max_event_bytes)
@@ -126,9 +135,9 @@ class SqliteLog:
                 return removed
 
     def _publish(self, events: Sequence[Event], stored: Stored) -> None:
-        first, time = stored
-        self._ring.add(self._recent, first, time, events)
-        self._next = first + len(events)
+        self._ring.add(self._recent, stored.first, stored.time, events)
+        self._first = max(self._first, stored.begin)
+        self._next = stored.first + len(events)
         self._wake()
 
     def _publish_trim(self, trimmed: Trimmed) -> None:
@@ -205,10 +214,11 @@ class SqliteLog:
         def question(connection: sqlite3.Connection) -> LogStats:
             span = (key_of(self._id, 0), self._end)
             first = connection.execute(_FIRST, span).fetchone()
+            full = fullness(self._reader.path, connection, self._settings)
             if first is None:
-                return LogStats(0, 0, None)
+                return LogStats(0, 0, None, full)
             last = connection.execute(_LAST, span).fetchone()
-            return LogStats(last[0] - first[0] + 1, last[1] - first[1] + first[2], first[3])
+            return LogStats(last[0] - first[0] + 1, last[1] - first[1] + first[2], first[3], full)
 
         return await self._reader.run(question)
 
@@ -225,8 +235,7 @@ class SqliteLog:
 
 
 def _places(events: Sequence[Event], stored: Stored) -> Sequence[Appended]:
-    first, _ = stored
-    return [Appended(0, position) for position in range(first, first + len(events))]
+    return [Appended(0, position) for position in range(stored.first, stored.first + len(events))]
 
 
 def _up_to(rows: Iterable[Row], size: int) -> tuple[Record, ...]:

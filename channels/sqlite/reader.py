@@ -27,6 +27,11 @@ class Reader:
         self._executor = ThreadPoolExecutor(1, "penstock-reader")
         self._connection: sqlite3.Connection | None = None
 
+    @property
+    def path(self) -> Path:
+        """Where the store lies."""
+        return self._path
+
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Answer questions inside. Leaving waits for the one under way. Raises sqlite3.Error."""

@@ -50,21 +50,22 @@ class Space:
         self._left -= size
         self._trusted -= size
 
+    def lacks(self, size: int) -> int:
+        """How many bytes must be made free before `size` bytes of new events have room."""
+        return size - self._left
+
     def made(self) -> None:
         """Room was made: look before the next request."""
         self._trusted = 0
 
     def _look(self) -> None:
         settings = self._settings
-        used, allocated = self._used()
         try:
-            disk = os.statvfs(self._path)
+            used, limit = room_of(self._path, self._connection, settings)
         except OSError:
             # The file is gone: the check after the next commit says so.
             return
-        room = int(settings.max_disk_share * (allocated + disk.f_bavail * disk.f_frsize))
-        by_file = settings.max_file_bytes <= room
-        limit = min(settings.max_file_bytes, room)
+        by_file = settings.max_file_bytes <= limit
         cause = "max_file_bytes" if by_file else f"max_disk_share of the disk ({settings.max_disk_share:.0%})"
         fix = "raise max_file_bytes" if by_file else "make room on the disk"
         self._left = int(settings.reserve_share * limit) - used
@@ -73,10 +74,18 @@ class Space:
             f"cursors: {fix}, shorten retention, or see which Trigger has not settled its events"
         )
 
-    def _used(self) -> tuple[int, int]:
-        """Bytes in use, and bytes that the file has."""
-        pages, free, size = (
-            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * size, pages * size
+
+def room_of(path: Path, connection: sqlite3.Connection, settings: ChannelSettings) -> tuple[int, int]:
+    """How many bytes of the store are in use, and how many it may have. Raises sqlite3.Error, and OSError without a file."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    disk = os.statvfs(path)
+    room = int(settings.max_disk_share * (pages * size + disk.f_bavail * disk.f_frsize))
+    return (pages - free) * size, min(settings.max_file_bytes, room)
+
+
+def fullness(path: Path, connection: sqlite3.Connection, settings: ChannelSettings) -> float:
+    """Which share of the room for new events is taken: at 1.0 they are refused, or the oldest dropped."""
+    used, limit = room_of(path, connection, settings)
+    return used / max(1.0, settings.reserve_share * limit)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from channels.errors import LogNotFound
+from channels.errors import ChannelFull, LogNotFound
 from channels.records import DeliveryState
 from channels.sqlite.catalog import Head, LogRow
 from channels.sqlite.schema import POSITION_MASK, key_of
@@ -24,14 +24,21 @@ REMOVE_ROWS: Final = 1000
 REMOVE_BYTES: Final = 16 << 20
 """How much one transaction removes at most: appends wait for it."""
 
+DROP_PART: Final = 8
+"""The part of its records that a log drops at once to make room for new ones: the eighth."""
+
 _COLUMNS: Final = 6
 _ROWS: Final = (64, 16, 4, 1)
 """So many rows go into one INSERT. A statement gives up the interpreter lock once and may wait long to get it back
 from a busy event loop, so a few large ones are better than one for each row."""
 
 
-Stored: TypeAlias = tuple[int, float]
-"""The position of the first of some events that were stored together, and when."""
+class Stored(NamedTuple):
+    """Some events were stored together at `time`, the first at position `first`; the log begins at `begin` now."""
+
+    first: int
+    time: float
+    begin: int
 
 
 class Trimmed(NamedTuple):
@@ -73,12 +80,18 @@ class Transaction:
             raise LogNotFound(f"there is no log of the Broker {name.namespace}/{name.name} ({name.owner})")
         return found
 
-    def append(self, name: LogName, events: Sequence[Event], size: int, *, reserve: bool) -> Stored:
-        """Store events of `size` bytes at the end of a log; `reserve` allows the room that is kept for replies."""
+    def append(
+        self, name: LogName, events: Sequence[Event], size: int, *, reserve: bool = False, drop_oldest: bool = False
+    ) -> Stored:
+        """Store events of `size` bytes at the end of a log.
+
+        `reserve` allows the room that is kept for replies. Where there is none, `drop_oldest` makes room at the cost of
+        this log's oldest records, else ChannelFull is raised.
+        """
         log = self.log_id(name)
         head = self.catalog.heads[log]
         if not reserve:
-            self._space.admit(size)
+            self._admit(name, size, drop_oldest=drop_oldest)
         self.changed += 1
         # A clock that is set back must not make times fall: a time is looked up by bisection.
         now = head.time = max(self.now, head.time)
@@ -88,7 +101,29 @@ class Transaction:
             head.total += len(block) + len(data)
             self._rows += (key, now, event.ttl, head.total, block, data)
         head.next += len(events)
-        return first, now
+        return Stored(first, now, head.first)
+
+    def _admit(self, name: LogName, size: int, *, drop_oldest: bool) -> None:
+        while True:
+            try:
+                self._space.admit(size)
+            except ChannelFull:
+                if not drop_oldest or not self._drop_oldest(name, size):
+                    raise
+                self._space.refresh()
+            else:
+                return
+
+    def _drop_oldest(self, name: LogName, size: int) -> bool:
+        """Remove some of the oldest records; False where even all of them would not make room for `size` bytes."""
+        log = self.log_id(name)
+        self.flush()
+        head = self.catalog.heads[log]
+        oldest = self.query(_OLDEST, (key_of(log, head.first), key_of(log, POSITION_MASK)))
+        if oldest is None or head.total - oldest[0] + oldest[1] < self._space.lacks(size):
+            return False
+        some = max(1, min(REMOVE_ROWS, (head.next - head.first) // DROP_PART))
+        return self.trim(name, head.first + some).removed > 0
 
     def flush(self) -> None:
         """Write the events. They wait for the end of the transaction, so that all requests share few statements."""
@@ -175,6 +210,7 @@ class Transaction:
         return count
 
 
+_OLDEST: Final = "SELECT total, length(head) + length(data) FROM events WHERE key BETWEEN ? AND ? ORDER BY key LIMIT 1"
 _SIZES: Final = "SELECT key, length(head) + length(data) FROM events WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
 
 

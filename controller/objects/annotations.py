@@ -119,9 +119,18 @@ def rate_of(trigger: JsonObject) -> float | None:
     return float(found[1]) / _SECONDS[found[2]]
 
 
-def lane_notes(doing: str, behind: int, parked: int) -> dict[str, str]:
+SKIPPED = "penstock.dev/skipped"
+"""On a Trigger's status: retention removed events before the Trigger had them."""
+
+
+def lane_notes(doing: str, behind: int, parked: int, skipped: int) -> dict[str, str]:
     """How a Trigger's status says what its lane does: annotations of the status, none for a lane that keeps up."""
-    notes = {"lane": doing, "behind": f"{behind} positions at most" if behind else "", "parked": str(parked or "")}
+    notes = {
+        "lane": doing,
+        "behind": f"{behind} positions at most" if behind else "",
+        "parked": str(parked or ""),
+        "skipped": f"{skipped} positions at most" if skipped else "",
+    }
     return {f"{PREFIX}{name}": value for name, value in notes.items() if value}
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from controller.objects.annotations import without_effect
 from controller.objects.views import BROKER_CLASS, broker_class, child, generation_of, name_of, uid_of
 from controller.reconcile.conditions import FALSE, INFO, UNKNOWN, WARNING, Condition, to_json, with_ready
-from controller.reconcile.config import config_parsed
+from controller.reconcile.config import broker_config
 from controller.reconcile.resolve import Unresolved, resolve
-from eventing.routing import BrokerRoute
+from eventing.routing import BrokerRoute, WhenFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from controller.objects.kind import JsonObject
     from controller.reconcile.world import World
     from eventing.delivery import Destination
+    from eventing.routing import Retention
+
+HALF_FULL, NEARLY_FULL, FULL = 50, 80, 100
+"""Per cent of the room that a channel has for new events, at which its Broker says so."""
 
 _NO_POLICIES = 'Feature "authentication-oidc" must be enabled to support Authorization'
 
@@ -33,10 +37,16 @@ class ChannelState:
 
 @dataclass(frozen=True, slots=True)
 class BrokerFacts:
-    """What is known of a Broker beside the objects: the ingress as publishers reach it, and the Broker's channel."""
+    """What is known of a Broker beside the objects: the ingress as publishers reach it, and the Broker's channel.
+
+    `fullness` is how many per cent of the room for new events are taken, and `when_full` what happens then unless the
+    Broker's config says it.
+    """
 
     base_url: str
     channel: ChannelState
+    fullness: int = 0
+    when_full: WhenFull = WhenFull.REFUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +68,20 @@ def reconcile_broker(
     """Status and route of a Broker that is ours. `now` is the time in Kubernetes' form, for conditions that change."""
     url = _url(broker, facts.base_url)
     sink = dead_letter_sink(broker, world, cluster=cluster)
+    config = broker_config(broker, world, cluster=cluster)
     conditions = [
         Condition("Addressable") if url else Condition("Addressable", FALSE, "nil URL", "URL is nil"),
         _channel_ready(facts.channel),
-        config_parsed(broker, world, cluster=cluster),
+        config.condition,
         Condition("EventPoliciesReady", reason="OIDCDisabled", message=_NO_POLICIES),
     ]
     ready = with_ready(conditions)
-    shown = [*ready, dead_letter_sink_resolved(sink, INFO), *_annotations_supported(broker)]
+    shown = [
+        *ready,
+        dead_letter_sink_resolved(sink, INFO),
+        *_room_available(facts.fullness, config.when_full or facts.when_full),
+        *_annotations_supported(broker),
+    ]
     status: JsonObject = {
         "observedGeneration": generation_of(broker),
         "conditions": to_json(shown, broker, now),
@@ -73,7 +89,7 @@ def reconcile_broker(
     }
     if url:
         status["address"] = {"name": url.partition(":")[0], "url": url}
-    return BrokerPlan(status, _route(broker, conditions))
+    return BrokerPlan(status, _route(broker, conditions, config.retention))
 
 
 def dead_letter_sink(obj: JsonObject, world: World, *, cluster: bool) -> Destination | Unresolved | None:
@@ -117,14 +133,28 @@ def _channel_ready(channel: ChannelState) -> Condition:
     return Condition("ChannelReady", reason=channel.reason, message=channel.message)
 
 
+def _room_available(fullness: int, when_full: WhenFull) -> Iterator[Condition]:
+    if fullness < HALF_FULL:
+        return
+    what = "the oldest events are dropped, read or not" if when_full is WhenFull.DROP_OLDEST else "events are refused"
+    fix = "make room or raise its limit, shorten retention, or see which Trigger is behind"
+    if fullness >= FULL:
+        message = f"The channel has no room for new events: {what} ({fix})."
+        yield Condition("RoomAvailable", FALSE, "Full", message, WARNING)
+        return
+    reason, severity = ("NearlyFull", WARNING) if fullness >= NEARLY_FULL else ("HalfFull", INFO)
+    message = f"More than {fullness} % of the room for events is taken; when it is full, {what} ({fix})."
+    yield Condition("RoomAvailable", FALSE, reason, message, severity)
+
+
 def _annotations_supported(broker: JsonObject) -> Iterator[Condition]:
     if names := without_effect(broker):
         message = f"These annotations have no effect on a Broker: {', '.join(names)}"
         yield Condition("AnnotationsSupported", FALSE, "UnknownAnnotations", message, WARNING)
 
 
-def _route(broker: JsonObject, conditions: list[Condition]) -> BrokerRoute:
+def _route(broker: JsonObject, conditions: list[Condition], retention: Retention) -> BrokerRoute:
     # The address does not matter here: who asks has found it.
     blocking = [one for one in conditions if one.status != "True" and one.type != "Addressable"]
     reason = f"{blocking[0].reason}: {blocking[0].message}" if blocking else ""
-    return BrokerRoute(uid_of(broker), name_of(broker), ready=not blocking, reason=reason)
+    return BrokerRoute(uid_of(broker), name_of(broker), ready=not blocking, reason=reason, retention=retention)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
+from controller.objects.quantities import parse_bytes
 from controller.objects.views import child, name_of, reference_key, string
 from controller.reconcile.conditions import FALSE, Condition
+from eventing.durations import parse_duration
+from eventing.routing import DEFAULT_RETENTION, Retention, WhenFull
 
 if TYPE_CHECKING:
     from controller.objects.kind import JsonObject
@@ -18,8 +22,64 @@ _FOREIGN_KEYS = {
 }
 
 
-def config_parsed(broker: JsonObject, world: World, *, cluster: bool) -> Condition:
-    """The condition `ConfigParsed`. Without a cluster a config that we cannot follow means the default channel."""
+WHEN_FULL: Final = "whenFull"
+RETENTION_AGE: Final = "retention.age"
+RETENTION_SIZE: Final = "retention.size"
+_OURS: Final = frozenset({"channel", WHEN_FULL, RETENTION_AGE, RETENTION_SIZE})
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """A Broker's configuration: the condition `ConfigParsed`, and what it sets; `when_full` is None where it does not."""
+
+    condition: Condition
+    retention: Retention = DEFAULT_RETENTION
+    when_full: WhenFull | None = None
+
+
+def broker_config(broker: JsonObject, world: World, *, cluster: bool) -> BrokerConfig:
+    """Read the ConfigMap that `spec.config` names. Without a cluster one that we cannot follow means the default channel."""
+    ref = child(broker, "spec", "config")
+    key = reference_key(ref, name_of(broker).namespace) if ref else None
+    found = world.get(key) if key is not None and (key.group, key.kind) == ("", "ConfigMap") else None
+    data = child(found, "data") if found is not None and key is not None else {}
+    try:
+        config = BrokerConfig(Condition("ConfigParsed"), _retention(data), _when_full(data))
+    except _Unusable as error:
+        what = f"{key.kind} {key.namespace}/{key.name}" if key is not None else ""
+        return BrokerConfig(Condition("ConfigParsed", FALSE, "InvalidConfig", f"{what}: {error}"))
+    return replace(config, condition=_condition(broker, world, cluster=cluster))
+
+
+class _Unusable(Exception):
+    """A key has a value that cannot be used."""
+
+
+def _when_full(data: JsonObject) -> WhenFull | None:
+    value = string(data, WHEN_FULL)
+    if not value:
+        return None
+    try:
+        return WhenFull(value)
+    except ValueError as error:
+        raise _Unusable(f"{WHEN_FULL}: {value!r} is not usable, use refuse or dropOldest") from error
+
+
+def _retention(data: JsonObject) -> Retention:
+    age, size = string(data, RETENTION_AGE), string(data, RETENTION_SIZE)
+    try:
+        seconds = parse_duration(age) if age else None
+    except ValueError as error:
+        raise _Unusable(f"{RETENTION_AGE}: {age!r}: {error}") from error
+    if seconds is not None and seconds < 0:
+        raise _Unusable(f"{RETENTION_AGE}: {age!r} is negative: write it like PT12H or P7D")
+    try:
+        return Retention(seconds, parse_bytes(size) if size else None)
+    except ValueError as error:
+        raise _Unusable(f"{RETENTION_SIZE}: {size!r}: {error}") from error
+
+
+def _condition(broker: JsonObject, world: World, *, cluster: bool) -> Condition:
     ref = child(broker, "spec", "config")
     if not ref:
         return _stands_in("spec.config is not set")
@@ -45,7 +105,7 @@ def _own_config(data: JsonObject, what: str) -> Condition:
     if channel.partition(":")[0] != "sqlite":
         message = f'{what}: channel "{channel}" is not supported yet, use sqlite:'
         return Condition("ConfigParsed", FALSE, "ChannelNotSupported", message)
-    ignored = sorted(set(data) - {"channel"})
+    ignored = sorted(set(data) - _OURS)
     if ignored:
         message = f"{what}: these keys are not supported yet and have no effect: {', '.join(ignored)}"
         return Condition("ConfigParsed", reason="KeysNotSupported", message=message)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from controller.objects.annotations import (
     DEFAULT_IN_FLIGHT,
     PAUSED,
+    SKIPPED,
     InvalidAnnotation,
     is_paused,
     max_in_flight_of,
@@ -120,8 +121,10 @@ def reconcile_trigger(
         **destination_status("subscriber", parts.subscriber),
         **destination_status("deadLetterSink", parts.sink),
     }
-    if facts.notes:
-        status["annotations"] = dict(facts.notes)
+    # That events were skipped stays true after a restart, when nobody counts them any more.
+    skipped = string(child(trigger, "status", "annotations"), SKIPPED)
+    if notes := {**({SKIPPED: skipped} if skipped else {}), **facts.notes}:
+        status["annotations"] = notes
     return TriggerPlan(status, None if broker is None else _route(trigger, parts))
 
 

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from channels.channel import ChannelSettings
-from channels.errors import ChannelUnavailable
+from channels.errors import ChannelFull, ChannelUnavailable
 from channels.records import Claim, DeliveryState, LogName, StartRecord, slot_of
 from channels.registry import open_backend
 from dispatcher.budget import ByteBudget
 from dispatcher.dispatcher import Dispatcher
 from dispatcher.outcome import Outcome, Result
-from dispatcher.retention import trim
-from dispatcher.services import Services
+from dispatcher.retention import mark_of, trim
+from dispatcher.services import LaneReport, Services
 from dispatcher.settings import DispatchSettings
 from eventing import http_binding
 from eventing.delivery import BackoffPolicy, DeliverySpec, Destination
 from eventing.filters import EVERYTHING, Exact
-from eventing.routing import BrokerRoute, ObjectName, RoutingTable, TriggerRoute
+from eventing.routing import BrokerRoute, ObjectName, Retention, RoutingTable, TriggerRoute
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -110,6 +110,14 @@ async def start(backend: Backend, log: Log, *names: str, position: int = 0) -> N
         await backend.state.put_start(StartRecord(f"uid-{name}", BROKER, log.incarnation, {0: position}))
 
 
+@dataclass
+class Told:
+    """What the dispatcher tells of its lanes and logs."""
+
+    lanes: dict[str, LaneReport] = field(default_factory=dict)
+    marks: list[int] = field(default_factory=list)
+
+
 @contextlib.asynccontextmanager
 async def dispatching(
     backend: Backend,
@@ -118,10 +126,13 @@ async def dispatching(
     settings: DispatchSettings = SETTINGS,
     *,
     crash: bool = False,
+    told: Told | None = None,
 ) -> AsyncIterator[Dispatcher]:
     """A dispatcher that runs; leaving stops it in good order, or (`crash`) without a word."""
     loaded: dict[str, int] = {}
     services = Services(network.post, settings, ByteBudget(settings.byte_budget), loaded.__setitem__)
+    if told is not None:
+        services = replace(services, on_lane=told.lanes.__setitem__, on_mark=lambda _, mark: told.marks.append(mark))
     dispatcher = Dispatcher(backend, services)
     dispatcher.publish(table)
     async with asyncio.TaskGroup() as group:
@@ -394,16 +405,74 @@ async def test_retention_never_passes_what_is_not_settled(tmp_path: Path) -> Non
     async with opened(tmp_path) as (backend, log):
         await log.append([an_event(number, size=1000) for number in range(100)])
         now = time.time()
-        old = replace(SETTINGS, retention_age=0.0)
-        assert await trim(log, 0, 40, now + 10, old) == 39
+        old = Retention(age=0.0)
+        assert await trim(log, 0, 40, now + 10, old, SETTINGS) == 39
         assert (await log.bounds(0)).first == 40
-        assert await trim(log, 0, 40, now + 10, old) == 0
-        small = replace(SETTINGS, retention_size=(await log.stats()).bytes // 2)
-        removed = await trim(log, 0, 101, now, small)
+        assert await trim(log, 0, 40, now + 10, old, SETTINGS) == 0
+        small = Retention(size=(await log.stats()).bytes // 2)
+        removed = await trim(log, 0, 101, now, small, SETTINGS)
         assert 29 <= removed <= 32
         await start(backend, log, "a", position=(await log.bounds(0)).first - 1)
         async with dispatching(backend, network, a_table(a_trigger("a"))):
             await until(lambda: len(network.ids("a")) == 61 - removed)
+
+
+@pytest.mark.parametrize(
+    ("fullness", "marks"),
+    [
+        ([0.1, 0.49], [0, 0]),
+        ([0.5, 0.6, 0.46, 0.44], [50, 50, 50, 0]),
+        ([0.79, 0.8, 0.76, 0.74], [50, 80, 80, 50]),
+        ([1.0, 0.96, 0.94, 0.1], [100, 100, 80, 0]),
+        ([1.2], [100]),
+    ],
+)
+def test_marks_are_left_later_than_they_are_reached(fullness: list[float], marks: list[int]) -> None:
+    told, mark = [], 0
+    for full in fullness:
+        mark = mark_of(full, mark)
+        told.append(mark)
+    assert told == marks
+
+
+async def test_a_full_log_gives_up_what_is_settled_and_says_so(tmp_path: Path) -> None:
+    """Room for new events is worth more than what is kept for replay."""
+    network, told = Network(), Told()
+    channels = ChannelSettings(max_file_bytes=4 * 1024 * 1024)
+    async with open_backend("sqlite:", tmp_path, channels) as backend:
+        log = await backend.create(BROKER, {})
+        await start(backend, log, "a")
+        settings = replace(SETTINGS, mark_interval=0.01)
+        async with dispatching(backend, network, a_table(a_trigger("a")), settings, told=told):
+            stored = 0
+            while stored < 600:
+                try:
+                    await log.append([an_event(stored, size=20_000)])
+                    stored += 1
+                except ChannelFull:
+                    await asyncio.sleep(0.001)
+            await until(lambda: len(network.ids("a")) == 600)
+        assert set(told.marks) >= {50, 80}
+
+
+async def test_a_trigger_that_is_overtaken_says_how_much_it_lost(tmp_path: Path) -> None:
+    """With `whenFull: dropOldest` what nobody has read goes too, and stands in the Trigger's report."""
+    network, told = Network(), Told()
+    channels = ChannelSettings(max_file_bytes=4 * 1024 * 1024)
+    async with open_backend("sqlite:", tmp_path, channels) as backend:
+        log = await backend.create(BROKER, {"whenFull": "dropOldest"})
+        await start(backend, log, "a")
+        settings = replace(SETTINGS, report_interval=0.01)
+        paused = a_table(a_trigger("a", held="it is paused"))
+        async with dispatching(backend, network, paused, settings, told=told) as dispatcher:
+            for number in range(600):
+                await log.append([an_event(number, size=20_000)])
+            skipped = (await log.bounds(0)).first - 1
+            assert skipped > 300
+            dispatcher.publish(a_table(a_trigger("a")))
+            await until(lambda: len(network.ids("a")) == 600 - skipped)
+            await until(lambda: "uid-a" in told.lanes and told.lanes["uid-a"] == LaneReport(skipped=skipped))
+        assert network.ids("a")[0] == str(skipped)
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from controller.reconcile.broker import BrokerFacts, ChannelState, is_ours, reconcile_broker
+from controller.reconcile.broker import BrokerFacts, BrokerPlan, ChannelState, is_ours, reconcile_broker
 from controller.reconcile.world import Objects
-from eventing.routing import BrokerRoute, ObjectName
+from eventing.routing import BrokerRoute, ObjectName, Retention
 
 NOW = "2026-01-01T00:00:00Z"
 FACTS = BrokerFacts("http://127.0.0.1:8080", ChannelState(ok=True))
@@ -142,12 +142,12 @@ def test_broker_that_is_not_ready(
         pytest.param(CONFIG, [a_config(channel="sqlite:")], False, ("True", "", ""), id="sqlite"),
         pytest.param(
             CONFIG,
-            [a_config(channel="sqlite:", retention_age="P1D")],
+            [a_config(channel="sqlite:", flavour="P1D")],
             False,
             (
                 "True",
                 "KeysNotSupported",
-                "ConfigMap ns/c: these keys are not supported yet and have no effect: retention.age",
+                "ConfigMap ns/c: these keys are not supported yet and have no effect: flavour",
             ),
             id="more-keys",
         ),
@@ -209,3 +209,63 @@ def test_ours(broker_class: str, cluster: bool, expected: bool) -> None:
     """In a cluster only class Penstock is ours, without one every class."""
     broker = a_broker({"eventing.knative.dev/broker.class": broker_class})
     assert is_ours(broker, cluster=cluster) is expected
+
+
+def a_plan(data: dict[str, str] | None = None, fullness: int = 0) -> BrokerPlan:
+    objects = Objects([a_config(**(data or {}))])
+    return reconcile_broker(a_broker(config=CONFIG), objects, replace(FACTS, fullness=fullness), now=NOW)
+
+
+def test_retention_is_read_from_the_config() -> None:
+    assert a_plan().route.retention == Retention()
+    assert a_plan({"retention.age": "P7D", "retention.size": "2Gi"}).route.retention == Retention(7 * 86400.0, 2 << 30)
+    assert a_plan({"channel": "sqlite:", "retention.age": "PT0S"}).route.retention == Retention(0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("retention.age", "7d", "retention.age: '7d': this is no ISO 8601 duration: write it like"),
+        ("retention.age", "-PT1S", "retention.age: '-PT1S' is negative"),
+        ("retention.size", "1 GB", "retention.size: '1 GB': this is no size: write it like"),
+        ("whenFull", "drop", "whenFull: 'drop' is not usable, use refuse or dropOldest"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_the_fix(key: str, value: str, words: str) -> None:
+    plan = a_plan({key: value})
+    status, reason, message = condition(plan.status, "ConfigParsed")
+    assert (status, reason) == ("False", "InvalidConfig")
+    assert message.startswith("ConfigMap ns/c: ")
+    assert words in message
+    assert not plan.route.ready
+
+
+@pytest.mark.parametrize(
+    ("fullness", "when_full", "reason", "severity", "words"),
+    [
+        (
+            50,
+            "",
+            "HalfFull",
+            "Info",
+            "More than 50 % of the room for events is taken; when it is full, events are refused",
+        ),
+        (80, "refuse", "NearlyFull", "Warning", "More than 80 %"),
+        (80, "dropOldest", "NearlyFull", "Warning", "the oldest events are dropped, read or not"),
+        (100, "", "Full", "Warning", "no room for new events: events are refused"),
+    ],
+)
+def test_a_channel_that_fills_up_is_a_condition(
+    fullness: int, when_full: str, reason: str, severity: str, words: str
+) -> None:
+    plan = a_plan({"whenFull": when_full} if when_full else {}, fullness)
+    found = condition(plan.status, "RoomAvailable")
+    assert found[:2] == ("False", reason)
+    assert words in found[2]
+    assert next(one for one in plan.status["conditions"] if one["type"] == "RoomAvailable")["severity"] == severity
+    assert condition(plan.status, "Ready")[0] == "True"
+    assert plan.route.ready
+
+
+def test_a_channel_with_room_says_nothing() -> None:
+    assert all(one["type"] != "RoomAvailable" for one in a_plan().status["conditions"])

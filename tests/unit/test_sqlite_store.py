@@ -17,6 +17,7 @@ from channels.channel import MIB, ChannelSettings
 from channels.errors import (
     ChannelFull,
     ChannelUnavailable,
+    PositionExpired,
     StoreDamaged,
     StoreError,
     StoreLocked,
@@ -243,15 +244,47 @@ async def test_a_file_that_goes_away(tmp_path: Path, tamper: Callable[[Path], No
 # --- no room -------------------------------------------------------------------------------------------------------
 
 
-async def _fill_up(log: Log, size: int) -> ChannelUnavailable:
-    """Append events of that size until one is refused; how it was refused."""
-    for number in itertools.count():
+async def _fill_up(log: Log, size: int, before: int = 0) -> ChannelUnavailable:
+    """Append events of that size to those that are there until one is refused; how it was refused."""
+    for number in itertools.count(before):
         try:
             await log.append([event(number, size=size)])
         except ChannelUnavailable as refused:
             assert (await log.stats()).records == number
             return refused
     raise AssertionError
+
+
+async def test_a_full_log_that_drops_its_oldest_takes_everything(tmp_path: Path) -> None:
+    """`whenFull: dropOldest`: nothing is refused, and a reader that is overtaken is told where the log begins now."""
+    async with _open(tmp_path, ChannelSettings(max_file_bytes=4 * MIB)) as backend:
+        log = await backend.create(BROKER, {"whenFull": "dropOldest"})
+        for number in range(500):
+            await log.append([event(number, size=20_000)])
+        bounds = await log.bounds(0)
+        assert bounds.next == 501
+        assert bounds.first > 300
+        assert 0.5 < (await log.stats()).full <= 1.0
+        with pytest.raises(PositionExpired) as expired:
+            await log.read(0, 0, 1)
+        page = await log.read(0, expired.value.first - 1, 1000)
+        assert page.records[0].position == expired.value.first == bounds.first
+    async with _open(tmp_path, ChannelSettings(max_file_bytes=4 * MIB)) as backend:
+        log = await backend.open(BROKER)
+        assert await log.bounds(0) == bounds
+        # What a full log does is not stored with it: whoever opens it says so.
+        assert isinstance(await _fill_up(log, 20_000, before=(await log.stats()).records), ChannelFull)
+
+
+async def test_a_log_does_not_drop_its_events_for_room_that_others_take(tmp_path: Path) -> None:
+    async with _open(tmp_path, ChannelSettings(max_file_bytes=4 * MIB)) as backend:
+        log = await backend.create(BROKER, {"whenFull": "dropOldest"})
+        await fill(log, 3)
+        other = await backend.create(BROKER._replace(name="other"), {})
+        await _fill_up(other, 20_000)
+        with pytest.raises(ChannelFull):
+            await log.append([event(4, size=20_000)])
+        assert (await log.stats()).records == 3
 
 
 async def test_the_reserve(tmp_path: Path) -> None:

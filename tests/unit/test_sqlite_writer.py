@@ -66,7 +66,7 @@ class Bench:
 
     async def append(self, number: int) -> Stored:
         one = event(number)
-        return await self.writer.submit(lambda tx: tx.append(LOG, [one], one.size, reserve=False), appends=True)
+        return await self.writer.submit(lambda tx: tx.append(LOG, [one], one.size), appends=True)
 
     def stored(self) -> int:
         (count,) = sqlite3.Connection.execute(self.connection, "SELECT count(*) FROM events").fetchone()
@@ -142,14 +142,14 @@ async def test_times_never_fall(tmp_path: Path) -> None:
     """When the clock is set back, records keep the latest time: times are looked up by bisection."""
     async with _bench(tmp_path / "store.db") as bench:
         await bench.create()
-        _, time = await bench.append(1)
+        time = (await bench.append(1)).time
         one = event(2)
 
         def append_earlier(tx: Transaction) -> Stored:
             tx.now -= 3600
-            return tx.append(LOG, [one], one.size, reserve=False)
+            return tx.append(LOG, [one], one.size)
 
-        assert await bench.writer.submit(append_earlier) == (2, time)
+        assert await bench.writer.submit(append_earlier) == (2, time, 1)
 
 
 class HeldReader(Reader):
@@ -216,8 +216,8 @@ async def test_publish_comes_before_the_answer_and_in_order(tmp_path: Path) -> N
 
         async def append(number: int) -> None:
             one = event(number)
-            first, _ = await bench.writer.submit(
-                lambda tx: tx.append(LOG, [one], one.size, reserve=False), lambda stored: published.append(stored[0])
+            first, *_ = await bench.writer.submit(
+                lambda tx: tx.append(LOG, [one], one.size), lambda stored: published.append(stored[0])
             )
             assert first in published
 
