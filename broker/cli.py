@@ -10,6 +10,7 @@ import typer
 
 from broker import __version__
 from broker.commands import deadletters
+from broker.commands.explain import explain
 from broker.commands.send import send
 from broker.commands.sink import sink
 from broker.errors import HeldError, StartError, UsageError
@@ -114,6 +115,7 @@ def version() -> None:
 
 
 app.add_typer(deadletters.app, name="deadletters")
+app.command()(explain)
 app.command()(send)
 app.command()(sink)
 

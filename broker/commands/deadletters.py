@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from broker.commands.console import Output, document, fail, line, note
+from broker.commands.kube_api import Kubeconfig, ask
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -21,14 +21,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Kubeconfig = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="KUBECONFIG",
-        metavar="FILE",
-        help="Which Penstock to ask.  [default: the one of the user's data directory]",
-    ),
-]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="The namespace of the Trigger.")]
 Format = Annotated[Output, typer.Option("--output", "-o", help="A table for eyes, or JSON for programs.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which ones, by the name that list shows.")]
@@ -48,7 +40,7 @@ def list_(
 
       penstock deadletters list --trigger orders -o json
     """
-    items = _ask(kubeconfig, lambda kube: _found(kube, namespace, (), trigger))
+    items = ask(kubeconfig, lambda kube: _found(kube, namespace, (), trigger))
     if output is Output.JSON:
         for item in items:
             document(item)
@@ -66,7 +58,7 @@ def show(
     kubeconfig: Kubeconfig = None,
 ) -> None:
     """Show all that is known of some: the event, and every attempt with its time and its answer."""
-    for item in _ask(kubeconfig, lambda kube: _found(kube, namespace, ids, "")):
+    for item in ask(kubeconfig, lambda kube: _found(kube, namespace, ids, "")):
         document(item)
 
 
@@ -118,7 +110,7 @@ def _each(
             await act(kube, name)
         return names
 
-    for name in _ask(kubeconfig, run):
+    for name in ask(kubeconfig, run):
         line(f"{name} {done}")
 
 
@@ -133,20 +125,3 @@ def _kind() -> Any:
     from controller.objects.dead_letter import dead_letter_kind  # noqa: PLC0415 - only what a command needs is imported for it
 
     return dead_letter_kind()
-
-
-def _ask(kubeconfig: Path | None, call: Callable[[KubeClient], Awaitable[list[Any]]]) -> list[Any]:
-    """Run a call against the API of the kubeconfig; an error is one line."""
-    from broker.settings import default_data  # noqa: PLC0415 - only what a command needs is imported for it
-    from controller.kube.client import KubeClient  # noqa: PLC0415 - as above
-    from controller.kube.config import load_kubeconfig  # noqa: PLC0415 - as above
-    from controller.kube.errors import KubeError  # noqa: PLC0415 - as above
-
-    async def run() -> list[Any]:
-        async with KubeClient(load_kubeconfig(kubeconfig or default_data() / "kubeconfig")) as kube:
-            return await call(kube)
-
-    try:
-        return asyncio.run(run())
-    except KubeError as error:
-        fail(str(error))
