@@ -16,13 +16,16 @@ from channels.errors import PositionExpired
 from channels.records import CursorRecord, Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from channels.driver import Log, State
     from channels.records import Bounds, Record, SlotState, StartRecord, TailRecord
     from dispatcher.dispatch import Place
 
 log = structlog.get_logger()
+
+PAGE = 64
+"""Records per read while pending ones are looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ async def _from_cursor(cursor: CursorRecord, channel: Log, place: Place) -> Resu
     mark = await _fitting(cursor.mark, cursor.incarnation, bounds, channel, place)
     if mark != cursor.mark:
         return Resume(mark, at_tail=False, stored=cursor)
-    owed = [record for position in cursor.pending if (record := await _record(channel, place, position)) is not None]
+    owed = await _records(channel, place, cursor.pending)
     lost = len(cursor.pending) - len(owed)
     if lost:
         log.error(
@@ -129,6 +132,26 @@ async def _fitting(mark: Mark, incarnation: str, bounds: Bounds, channel: Log, p
         log.error("the log has another event where the cursor stands: delivering all that it has", **where)
         return Mark(bounds.first - 1)
     return mark
+
+
+async def _records(channel: Log, place: Place, positions: Sequence[int]) -> list[Record]:
+    """Those of the records at these rising positions that the log still has."""
+    wanted = set(positions)
+    found: list[Record] = []
+    after = -1
+    for position in positions:
+        # What is pending stands close together, so a page has many of them.
+        while after < position:
+            try:
+                page = await channel.read(place.partition, max(after, position - 1), PAGE)
+            except PositionExpired as error:
+                after = error.first - 1
+                continue
+            if not page.records:
+                return found
+            found += [record for record in page.records if record.position in wanted]
+            after = page.next
+    return found
 
 
 async def _record(channel: Log, place: Place, position: int) -> Record | None:

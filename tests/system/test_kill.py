@@ -1,12 +1,15 @@
 """Nothing acknowledged is lost when the process is killed, again and again, under load.
 
-20,000 events from 64 connections, five Triggers (one that works, one that replies, one that gets the replies, one whose
-subscriber fails for good and has a dead letter sink, one without), and SIGKILL at ten random moments.
+40,000 events from 64 connections, some of them in batches, and SIGKILL at twenty random moments. The Triggers: one that works
+and fails now and then, one that replies, one that gets the replies, one whose subscriber fails for good and has a dead letter
+sink, one without, one with a CESQL filter and a rate, one that wants each publisher's events in order, and one whose subscriber
+is down at first, so that its deliveries are parked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,11 +24,12 @@ if TYPE_CHECKING:
 
     from tests.system.support import Sink
 
-EVENTS = 20_000
+EVENTS = 40_000
 CONNECTIONS = 64
-KILLS = 10
+KILLS = 20
 WINDOW = 100
-TRIGGERS = ("all", "replier", "replies", "failing", "unwanted")
+TRIGGERS = ("all", "replier", "replies", "failing", "unwanted", "cesql", "ordered", "late")
+BATCH = 5
 KINDS = ("plain", "ask", "fail", "refuse")
 
 
@@ -37,6 +41,9 @@ class Run:
     sent: int = 0
     settled: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in TRIGGERS})
     flaky: set[str] = field(default_factory=set)
+    late_is_up: bool = False
+    parked: int = 0
+    first_of_key: dict[str, list[int]] = field(default_factory=dict)
 
     def answer(self, request: Request) -> Reply:
         """What the subscribers do. The id of a reply is that of its cause, which makes it easy to follow."""
@@ -46,6 +53,11 @@ class Run:
         if name == "all" and request.id.endswith("7") and request.id not in self.flaky:
             self.flaky.add(request.id)
             return Reply(503)
+        if name == "late" and not self.late_is_up:
+            self.parked += 1
+            return Reply(503)
+        if name == "ordered" and request.id not in self.settled[name]:
+            self.first_of_key.setdefault(request.headers["ce-partitionkey"], []).append(int(request.id.split("-")[1]))
         self.settled["failing" if name == "dls" else name][request.id] += 1
         if name == "replier":
             headers = {**event(request.id, "test.reply"), "content-type": "text/plain"}
@@ -59,25 +71,41 @@ class Run:
             "replier": {one for one in self.acknowledged if one.startswith("ask")},
             "replies": {one for one in self.acknowledged if one.startswith("ask")},
             "failing": {one for one in self.acknowledged if one.startswith("fail")},
+            "cesql": {one for one in self.acknowledged if one.startswith("plain") and one.endswith("0")},
+            "ordered": {one for one in self.acknowledged if one.startswith("plain")},
+            "late": {one for one in self.acknowledged if one.endswith("5")},
         }
         owed = {name: ids - self.settled[name].keys() for name, ids in wanted.items()}
         return {**owed, "unwanted": {one for one in self.acknowledged if one.startswith("refuse")} - dead}
 
 
-async def _publish(run: Run, penstock: Penstock, up: asyncio.Event) -> None:
+async def _publish(run: Run, penstock: Penstock, up: asyncio.Event, name: str) -> None:
+    """One event after the other, or one batch: each is sent when there was an answer to the one before, or none will come."""
     publisher = Publisher(penstock.port)
     while run.sent < EVENTS:
-        number, run.sent = run.sent, run.sent + 1
-        kind = KINDS[number % len(KINDS)]
-        event_id = f"{kind}-{number}"
+        size = BATCH if name.endswith("7") else 1
+        numbers = range(run.sent, run.sent + size)
+        run.sent += size
+        ids = [f"{KINDS[number % len(KINDS)]}-{number}" for number in numbers]
+        events = [event(one, f"test.{one.partition('-')[0]}", partitionkey=name) for one in ids]
         await up.wait()
         try:
-            status = await publisher.post("/default/default", event(event_id, f"test.{kind}"), b"x" * 200)
+            status = await (_post_batch(publisher, events) if size > 1 else _post(publisher, events[0]))
         except (OSError, EOFError):
             continue
         if status == 202:
-            run.acknowledged.add(event_id)
+            run.acknowledged |= set(ids)
     publisher.close()
+
+
+async def _post(publisher: Publisher, one: dict[str, str]) -> int:
+    return await publisher.post("/default/default", one, b"x" * 200)
+
+
+async def _post_batch(publisher: Publisher, events: list[dict[str, str]]) -> int:
+    batch = [{**{name.removeprefix("ce-"): value for name, value in one.items()}, "data": "x" * 200} for one in events]
+    kind = {"content-type": "application/cloudevents-batch+json"}
+    return await publisher.post("/default/default", kind, json.dumps(batch).encode())
 
 
 async def _kill(run: Run, penstock: Penstock, up: asyncio.Event) -> None:
@@ -86,6 +114,7 @@ async def _kill(run: Run, penstock: Penstock, up: asyncio.Event) -> None:
         up.clear()
         penstock.kill()
         await penstock.start()
+        run.late_is_up = run.sent > EVENTS // 2
         up.set()
 
 
@@ -108,14 +137,32 @@ def _manifests(url: str) -> list[dict[str, object]]:
             delivery={**quick, "deadLetterSink": {"uri": f"{url}/dls"}},
         ),
         trigger("unwanted", f"{url}/unwanted", filter={"attributes": {"type": "test.refuse"}}, delivery=quick),
+        trigger(
+            "cesql",
+            f"{url}/cesql",
+            filters=[{"cesql": "type IN ('test.plain', 'test.none') AND id LIKE '%0'"}],
+            annotations={"penstock.dev/rate": "500/s"},
+        ),
+        trigger(
+            "ordered",
+            f"{url}/ordered",
+            filters=[{"exact": {"type": "test.plain"}}],
+            annotations={"penstock.dev/order": "key"},
+        ),
+        trigger(
+            "late",
+            f"{url}/late",
+            filters=[{"suffix": {"id": "5"}}],
+            delivery={"retry": 1000, "backoffPolicy": "linear", "backoffDelay": "PT1S"},
+        ),
     ]
 
 
 @pytest.mark.system
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 async def test_sigkill_loses_nothing(penstock: Callable[..., Penstock], capsys: pytest.CaptureFixture[str]) -> None:
     run = Run()
-    one = penstock()
+    one = penstock(env={"PENSTOCK_PARK_AFTER": "2"})
     await one.start()
     async with sink(run.answer) as subscriber:
         one.apply(*_manifests(subscriber.url))
@@ -123,20 +170,24 @@ async def test_sigkill_loses_nothing(penstock: Callable[..., Penstock], capsys: 
         up = asyncio.Event()
         up.set()
         async with asyncio.TaskGroup() as group:
-            for _ in range(CONNECTIONS):
-                group.create_task(_publish(run, one, up))
+            for number in range(CONNECTIONS):
+                group.create_task(_publish(run, one, up, f"p{number}"))
             group.create_task(_kill(run, one, up))
         dead: set[str] = set()
-        await eventually(lambda: _all_settled(run, one, subscriber, dead), "every event came to a good end", 90)
+        await eventually(lambda: _all_settled(run, one, subscriber, dead), "every event came to a good end", 120)
     repeated = sum(count - 1 for ids in run.settled.values() for count in ids.values() if count > 1)
     delivered = sum(len(ids) for ids in run.settled.values())
     lost = sum(len(ids) for ids in run.owed(dead).values())
     with capsys.disabled():
         print(  # noqa: T201 - the figures are what the test is for
             f"\nacknowledged {len(run.acknowledged)}, delivered {delivered}, repeated {repeated}, dead {len(dead)}, lost {lost}"
+            f", {run.parked} attempts while a subscriber was down"
         )
     assert len(run.acknowledged) > EVENTS * 0.8
     assert lost == 0
+    assert run.parked > 0
+    assert all(numbers == sorted(numbers) for numbers in run.first_of_key.values())
+    assert len(run.first_of_key) > CONNECTIONS // 2
     assert repeated <= KILLS * len(TRIGGERS) * WINDOW
     assert await one.stop() == 0
 
