@@ -10,6 +10,7 @@ import typer
 
 from broker import __version__
 from broker.commands import deadletters
+from broker.commands.backup import backup
 from broker.commands.explain import explain
 from broker.commands.send import send
 from broker.commands.sink import sink
@@ -115,6 +116,7 @@ def version() -> None:
 
 
 app.add_typer(deadletters.app, name="deadletters")
+app.command()(backup)
 app.command()(explain)
 app.command()(send)
 app.command()(sink)

@@ -33,6 +33,7 @@ from broker.ingress.app import IngressApp
 from broker.ingress.core import Ingress
 from broker.ingress.protocol import IngressProtocol, Rendered
 from broker.manifests import Manifests
+from broker.settings import OBJECTS
 from channels.errors import StoreError, StoreLocked
 from channels.registry import open_backend
 from controller.embedded.database import StoreFailed
@@ -155,7 +156,7 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) 
 async def _embedded(settings: Settings, dead_letters: DeadLetters, sock: socket.socket) -> AsyncIterator[KubeClient]:
     """The Kubernetes API in this process, and a client of it."""
     url = f"http://{settings.api}"
-    async with open_store(settings.data / "kubernetes.db") as store:
+    async with open_store(settings.data / OBJECTS) as store:
         app = embedded_api(KINDS, store, {"deadletters.penstock.dev": dead_letters})
         async with serving(app, sock):
             kubeconfig = settings.data / "kubeconfig"

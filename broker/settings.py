@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from broker.errors import UsageError
 from channels.channel import ChannelSettings
@@ -13,6 +13,10 @@ from eventing.routing import WhenFull
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+OBJECTS: Final = "kubernetes.db"
+"""The file of Brokers, Triggers and other objects in the data directory, beside the store of events."""
 
 
 class Address(NamedTuple):

@@ -65,14 +65,18 @@ def write(attributes: Mapping[str, str], data: bytes) -> bytes:
     members: dict[str, str | msgspec.Raw] = dict(attributes)
     if not data:
         return msgspec.json.encode(members)
-    # What came in base64 (0.3, binary mode) is text already, whatever its media type says.
-    encoded = attributes["specversion"] == "0.3" and "datacontentencoding" in attributes
     media_type = attributes.get("datacontenttype", "")
-    if not encoded and is_json(media_type) and _is_valid_json(data):
+    version_03 = attributes["specversion"] == "0.3"
+    if version_03 and "datacontentencoding" in attributes:
+        # What came in base64 (0.3, binary mode) is text already, whatever its media type says.
+        encoded = attributes["datacontentencoding"].lower() == "base64" and _is_base64(data)
+        members["datacontentencoding"] = "base64"
+        members["data"] = data.decode() if encoded else b64encode(data).decode()
+    elif is_json(media_type) and _is_valid_json(data):
         members["data"] = msgspec.Raw(data)
-    elif (encoded or _is_text(media_type)) and (text := _utf8(data)) is not None:
+    elif _is_text(media_type) and (text := _utf8(data)) is not None:
         members["data"] = text
-    elif attributes["specversion"] == "0.3":
+    elif version_03:
         members["datacontentencoding"] = "base64"
         members["data"] = b64encode(data).decode()
     else:
@@ -158,6 +162,14 @@ def _from_base64(name: str, raw: bytes) -> bytes:
         return b64decode(msgspec.json.decode(raw, type=str), validate=True)
     except (msgspec.DecodeError, binascii.Error, ValueError) as error:
         raise InvalidEvent(name, f"is no base64 text: {error}") from error
+
+
+def _is_base64(data: bytes) -> bool:
+    try:
+        b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
 
 
 def _is_valid_json(data: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from channels.errors import StoreError
 from channels.sqlite.backend import STORE
@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def backup(data_dir: Path, target: Path) -> None:
+class Progress(Protocol):
+    """Told how far a copy is."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many pages of so many are copied."""
+        ...
+
+
+_STEP = 4096
+"""Pages that are copied at once; progress is told after each step."""
+
+
+def backup(data_dir: Path, target: Path, progress: Progress | None = None) -> None:
     """Copy the store of `data_dir`, as it is at one moment, to the new file `target`. Needs no lock and stops nobody.
 
     To restore it, put it as `penstock.db` into an empty data directory. Raises StoreError.
@@ -23,12 +35,17 @@ def backup(data_dir: Path, target: Path) -> None:
     path = data_dir / STORE
     if not path.exists():
         raise StoreError(f"there is no store in {data_dir}: name the directory that `penstock serve` uses with --data")
+    copy_database(path, target, progress)
+
+
+def copy_database(path: Path, target: Path, progress: Progress | None = None) -> None:
+    """Copy any SQLite file with a write-ahead log, as it is at one moment, to the new file `target`. Raises StoreError."""
     if target.exists():
         raise StoreError(f"{target} exists already: choose another name for the backup")
     # Under another name until it is whole: nobody may take half a copy for a backup.
     partial = target.with_name(target.name + ".partial")
     try:
-        _copy(path, partial)
+        _copy(path, partial, progress)
         partial.rename(target)
         _sync(target.parent)
     except sqlite3.Error as error:
@@ -39,12 +56,20 @@ def backup(data_dir: Path, target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _copy(path: Path, target: Path) -> None:
+def _copy(path: Path, target: Path, progress: Progress | None) -> None:
+    def told(_: int, remaining: int, total: int) -> None:
+        if progress is not None:
+            progress(total - remaining, total)
+
     source = connect(path, read_only=True)
     try:
         copy = sqlite3.connect(target)
         try:
-            source.backup(copy)
+            # The copy is made in steps, and the transaction around them keeps all of them at one moment: without it each
+            # write of others would begin it again.
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            source.backup(copy, pages=_STEP, progress=told, sleep=0.0)
             # One file, without a write-ahead log beside it that could be forgotten.
             copy.execute("PRAGMA journal_mode = DELETE")
         finally:
