@@ -11,6 +11,7 @@ import typer
 from broker import __version__
 from broker.commands import deadletters
 from broker.commands.backup import backup
+from broker.commands.bench import bench
 from broker.commands.explain import explain
 from broker.commands.send import send
 from broker.commands.sink import sink
@@ -117,6 +118,7 @@ def version() -> None:
 
 app.add_typer(deadletters.app, name="deadletters")
 app.command()(backup)
+app.command()(bench)
 app.command()(explain)
 app.command()(send)
 app.command()(sink)

@@ -85,7 +85,7 @@ class SinkProcess:
 def yardstick(args: argparse.Namespace) -> Figure:
     """One bare uvicorn request under the same load."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(port)])
+    process = subprocess.Popen([sys.executable, "-m", "broker.bench.bare", str(port)])
     try:
         _await_port(port)
         load(port, 2000, args.connections, "/")

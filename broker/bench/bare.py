@@ -1,6 +1,6 @@
 """The yardstick: one bare uvicorn request. A plain ASGI callable that reads the body, and answers 202.
 
-python -m tests.bench.bare PORT
+python -m broker.bench.bare PORT
 """
 
 from __future__ import annotations
