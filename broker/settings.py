@@ -98,6 +98,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
             retention_age=values.retention_age,
             retention_size=values.retention_size,
             max_parked=values.max_parked,
+            max_parked_bytes=values.max_parked_bytes,
         ),
         channels=ChannelSettings(
             max_file_bytes=values.max_file_bytes,

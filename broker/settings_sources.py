@@ -39,6 +39,7 @@ class Sources(BaseSettings):
     retention_age: float = Field(default=_DISPATCH.retention_age, ge=0)
     retention_size: int = Field(default=_DISPATCH.retention_size, ge=0)
     max_parked: int = Field(default=_DISPATCH.max_parked, ge=0)
+    max_parked_bytes: int = Field(default=_DISPATCH.max_parked_bytes, ge=0)
     when_full: WhenFull = WhenFull.REFUSE
     max_file_bytes: int = Field(default=_CHANNELS.max_file_bytes, ge=1024 * 1024)
     max_disk_share: float = Field(default=_CHANNELS.max_disk_share, gt=0, le=1)

@@ -204,10 +204,11 @@ class DeliveryRecord:
 
 
 class ParkedRef(NamedTuple):
-    """A parked delivery, as small as it can be remembered: its id and when it is due (Unix s)."""
+    """A parked delivery, as small as it can be remembered: its id, when it is due (Unix s), and the bytes of its event."""
 
     id: str
     due: float
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

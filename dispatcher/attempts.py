@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from channels.errors import ChannelError
-from channels.records import DeliveryState, ParkedRef
+from channels.records import DeliveryState
 from dispatcher.dispatch import Job, Made, Settlement, dispatch, first_request
 from dispatcher.judge import Verdict, judge
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from channels.driver import State
+    from channels.records import ParkedRef
     from dispatcher.dispatch import Place
     from dispatcher.lane import Lane
     from dispatcher.outcome import Outcome
@@ -137,7 +138,7 @@ class Attempts:
             stored = await self._state.get_delivery(ref.id)
         except ChannelError as error:
             log.warning("a parked delivery could not be read; trying again", error=str(error), delivery=ref.id)
-            lane.postpone(ParkedRef(ref.id, time.time() + self._services.settings.store_retry))
+            lane.postpone(ref._replace(due=time.time() + self._services.settings.store_retry))
             return
         if stored is None or stored.state is DeliveryState.DEAD:
             lane.gone(ref)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard
 from channels.records import CursorRecord, DeliveryRecord, DeliveryState, Mark, ParkedRef
 from dispatcher.dispatch import Job
 from dispatcher.pacing import KeyGate, Pace
-from dispatcher.parked import ParkedQueue
 from dispatcher.services import LaneReport
 from eventing.routing import Order
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from dispatcher.budget import ByteBudget
     from dispatcher.catch_up import CatchUp
     from dispatcher.dispatch import Place, Settlement
+    from dispatcher.parked import ParkedQueue
     from eventing.routing import TriggerRoute
 
 MIN_QUEUE = 256
@@ -80,16 +80,15 @@ class Lane:
         place: Place,
         route: TriggerRoute,
         budget: ByteBudget,
-        max_parked: int,
+        parked: ParkedQueue,
         catch_up: CatchUp,
     ) -> None:
         self.route = route
-        self._max_parked = max_parked
         self.at_tail = False
         self.read = Mark(0)
         self.stored: CursorRecord | None = None
         self.done: list[Settlement] = []
-        self.parked = ParkedQueue()
+        self.parked = parked
         self.closed = False
         self.skipped = 0
         self._starved = False
@@ -144,8 +143,8 @@ class Lane:
             return f"held: {self.route.held}"
         if self._alarm is not None:
             return "waiting for its rate, or as long as the subscriber asked"
-        if self._in_window >= self.route.max_in_flight and self.parked.count >= self._max_parked:
-            return f"stopped: {self.parked.count} deliveries are parked, which is the bound"
+        if self._in_window >= self.route.max_in_flight and self.parked.full:
+            return f"stopped: {self.parked.count} deliveries of {self.parked.size} bytes are parked, which is the bound"
         if self._in_window >= self.route.max_in_flight:
             return "waiting for the subscriber: as many deliveries as allowed are in flight"
         return "" if self.at_tail else "catching up"
@@ -321,7 +320,7 @@ class Lane:
         """Whether a delivery may go to the delivery store to wait. Not past the bound, and not where an order is asked
         for: a later event of its key would overtake it.
         """
-        return self.route.order is Order.NONE and self.parked.count < self._max_parked
+        return self.route.order is Order.NONE and not self.parked.full
 
     def settle(self, job: Job, settlement: Settlement) -> None:
         """A delivery came to its end; it counts once it is recorded."""
@@ -329,7 +328,10 @@ class Lane:
             return
         self._forget(job)
         self.done.append(settlement)
-        self.parked.count += any(map(_is_parked, settlement.changes)) - (job.stored is not None)
+        if any(map(_is_parked, settlement.changes)):
+            self.parked.stored(job.event.size)
+        if job.stored is not None:
+            self.parked.removed(job.event.size)
         half_full = 2 * len(self.done) >= self.route.max_in_flight
         urgent = settlement.reply is not None or (half_full and (self.at_tail or self._catch_up.alone))
         self._partition.changed(self, urgent=urgent)
@@ -343,7 +345,7 @@ class Lane:
             return
         if job.stored is not None:
             self._forget(job)
-            self.park(ParkedRef(job.stored.id, job.stored.due))
+            self.park(ParkedRef(job.stored.id, job.stored.due, job.event.size))
         else:
             self._flying.discard(job.position)
             if not self.held:
@@ -354,7 +356,7 @@ class Lane:
     def gone(self, ref: ParkedRef) -> None:
         """A parked delivery is no longer in the store: somebody removed it."""
         self._redelivering.discard(ref.id)
-        self.parked.count -= 1
+        self.parked.removed(ref.size)
         self._partition.changed(self, urgent=False)
         self.pump()
 
@@ -426,7 +428,7 @@ class Lane:
     def _note_parked(self, settlement: Settlement) -> None:
         for change in settlement.changes:
             if _is_parked(change):
-                self.park(ParkedRef(change.id, change.due))
+                self.park(ParkedRef(change.id, change.due, change.event.size))
 
 
 def _rough(number: int) -> int:

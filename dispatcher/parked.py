@@ -15,12 +15,31 @@ if TYPE_CHECKING:
 class ParkedQueue:
     """Only the first `keep` are kept, however many the store has: `wants_more` says when to ask it again."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int, most_bytes: int) -> None:
         self.count = 0
         """How many the delivery store has, as far as is known."""
+        self.size = 0
+        """How many bytes their events have."""
+        self._most = most
+        self._most_bytes = most_bytes
         self._more = False
-        self._later: list[tuple[float, str]] = []
+        self._later: list[tuple[float, str, int]] = []
         self._due: deque[ParkedRef] = deque()
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be parked: there are as many, or as many bytes, as allowed."""
+        return self.count >= self._most or self.size >= self._most_bytes
+
+    def stored(self, size: int) -> None:
+        """The store has one more delivery, whose event has `size` bytes."""
+        self.count += 1
+        self.size += size
+
+    def removed(self, size: int) -> None:
+        """The store has one less."""
+        self.count -= 1
+        self.size -= size
 
     @property
     def next_due(self) -> float | None:
@@ -37,13 +56,13 @@ class ParkedQueue:
         if len(self._later) >= keep:
             self._more = True
             return False
-        heapq.heappush(self._later, (ref.due, ref.id))
+        heapq.heappush(self._later, (ref.due, ref.id, ref.size))
         return self._later[0][1] == ref.id
 
     def refill(self, refs: Sequence[ParkedRef], keep: int, *, more: bool) -> None:
         """What the store answered when it was asked; `more` says that it has others."""
         self._more = more
-        known = {delivery for _, delivery in self._later} | {ref.id for ref in self._due}
+        known = {delivery for _, delivery, _ in self._later} | {ref.id for ref in self._due}
         for ref in refs:
             if ref.id not in known:
                 self.add(ref, keep)
@@ -51,8 +70,8 @@ class ParkedQueue:
     def take_due(self, now: float) -> None:
         """Make due what is due by `now` (Unix s)."""
         while self._later and self._later[0][0] <= now:
-            due, delivery = heapq.heappop(self._later)
-            self._due.append(ParkedRef(delivery, due))
+            due, delivery, size = heapq.heappop(self._later)
+            self._due.append(ParkedRef(delivery, due, size))
 
     def peek(self) -> ParkedRef | None:
         """The next one that is due."""
@@ -67,4 +86,4 @@ class ParkedQueue:
         self._later.clear()
         self._due.clear()
         self._more = False
-        self.count = 0
+        self.count = self.size = 0

@@ -27,6 +27,7 @@ from dispatcher.checkpoint import Ledger
 from dispatcher.dispatch import Job, Place
 from dispatcher.lane import Lane
 from dispatcher.match import MatchIndex
+from dispatcher.parked import ParkedQueue
 from dispatcher.recorder import Recorder
 from dispatcher.recovery import find, resume, tail_mark
 from dispatcher.redelivery import RedeliveryClock
@@ -157,10 +158,12 @@ class PartitionDispatch:
             return None
         most = self._settings.max_parked
         parked = await self._state.parked(route.uid, self._place.log, self._place.partition, most)
-        lane = Lane(self, self._place, route, self._services.budget, most, self._services.catch_up)
+        queue = ParkedQueue(most, self._settings.max_parked_bytes)
+        for ref in parked:
+            queue.stored(ref.size)
+        lane = Lane(self, self._place, route, self._services.budget, queue, self._services.catch_up)
         lane.resume(place.mark, place.stored, place.owed, at_tail=place.at_tail)
         lane.skipped = place.skipped
-        lane.parked.count = len(parked)
         lane.refill(parked, more=len(parked) == most)
         return lane
 
@@ -337,8 +340,8 @@ class PartitionDispatch:
             updated=now,
         )
         await self._recorder.store(parked)
-        lane.parked.count += 1
-        lane.park(ParkedRef(parked.id, parked.due))
+        lane.parked.stored(parked.event.size)
+        lane.park(ParkedRef(parked.id, parked.due, parked.event.size))
         return True
 
     def serves(self, uids: Iterable[str]) -> bool:

@@ -16,6 +16,9 @@ class DispatchSettings:
     max_parked: int = 10_000
     """How many deliveries of one Trigger may be parked. At the bound they wait in the window, and so the lane stops."""
 
+    max_parked_bytes: int = 256 * 1024 * 1024
+    """How many bytes the events of one Trigger's parked deliveries may have together; the same holds at this bound."""
+
     checkpoint_interval: float = 0.05
     """How long a settled delivery may wait for a checkpoint to carry it. A crash repeats what was not carried yet."""
 

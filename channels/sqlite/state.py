@@ -127,7 +127,7 @@ def _tail(connection: sqlite3.Connection, log: int, name: LogName, row: tuple[in
 
 _START: Final = """SELECT s.trigger, s.incarnation, s.positions FROM starts s JOIN logs l ON l.id = s.log
     WHERE s.trigger = ? AND l.namespace = ? AND l.name = ? AND l.owner = ? AND NOT l.deleted"""
-_PARKED: Final = """SELECT id, due FROM deliveries
+_PARKED: Final = """SELECT id, due, length(head) + length(data) FROM deliveries
     WHERE trigger = ? AND partition = ? AND namespace = ? AND broker = ? AND owner = ? AND state = 'retrying'
     ORDER BY due, id LIMIT ?"""
 _DELIVERY: Final = f"SELECT {DELIVERY_COLUMNS} FROM deliveries WHERE id = ?"  # noqa: S608 - the columns are a constant

@@ -41,7 +41,7 @@ async def test_writing_twice_is_writing_once(backend: Backend, log: Log) -> None
     later = replace(PARKED, due=99.0, tries=4)
     await put(backend, later)
     assert await backend.state.get_delivery(PARKED.id) == later
-    assert await backend.state.parked("t1", log.name, 0, 10) == [ParkedRef(PARKED.id, 99.0)]
+    assert await backend.state.parked("t1", log.name, 0, 10) == [ParkedRef(PARKED.id, 99.0, PARKED.event.size)]
 
 
 @pytest.mark.usefixtures("log")
@@ -59,7 +59,9 @@ async def test_parked_are_in_the_order_in_which_they_are_due(backend: Backend, l
     dues = {11: 5.0, 12: 1.0, 13: 9.0, 14: 3.0}
     mine = [a_delivery(position, due=due) for position, due in dues.items()]
     await put(backend, *mine, DEAD, a_delivery(15, "t2", due=0.0))
-    ordered = [ParkedRef(delivery.id, delivery.due) for delivery in sorted(mine, key=lambda d: d.due)]
+    ordered = [
+        ParkedRef(delivery.id, delivery.due, delivery.event.size) for delivery in sorted(mine, key=lambda d: d.due)
+    ]
     assert list(await backend.state.parked("t1", log.name, 0, 10)) == ordered
     assert list(await backend.state.parked("t1", log.name, 0, 2)) == ordered[:2]
     assert list(await backend.state.parked("t1", log.name, 1, 10)) == []

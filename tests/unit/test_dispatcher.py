@@ -341,15 +341,16 @@ async def test_a_parked_delivery_comes_back_after_a_restart(tmp_path: Path) -> N
         assert (await backend.state.list_deliveries()).deliveries == ()
 
 
-async def test_at_the_bound_nothing_more_is_parked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bound", [{"max_parked": 5}, {"max_parked_bytes": 5 * 200}])
+async def test_at_the_bound_nothing_more_is_parked(tmp_path: Path, bound: dict[str, int]) -> None:
     network = Network(answers={"a": Outcome(Result.ANSWERED, status=503)})
     patient = DeliverySpec(retry=9, backoff_policy=BackoffPolicy.LINEAR, backoff_delay=20.0)
-    settings = replace(SETTINGS, park_after=0.0, max_parked=5)
+    settings = replace(SETTINGS, park_after=0.0, **bound)
     async with opened(tmp_path) as (backend, log):
         await start(backend, log, "a")
         async with dispatching(backend, network, a_table(a_trigger("a", delivery=patient, max_in_flight=3)), settings):
             for number in range(40):
-                await log.append([an_event(number)])
+                await log.append([an_event(number, size=200 - an_event(number, size=0).size)])
             await until(lambda: len(network.ids("a")) >= 8)
             # Those that wait stand in the window; one window more than the bound may have been under way.
             assert len(network.ids("a")) <= 5 + 2 * 3
