@@ -43,6 +43,17 @@ def record_of(row: Row) -> Record:
     return Record(key & POSITION_MASK, time, event_of(head, data, ttl))
 
 
+def position_of(row: Row) -> int:
+    """The position of the record in RECORD_COLUMNS."""
+    key: int = row[0]
+    return key & POSITION_MASK
+
+
+def size_of(row: Row) -> int:
+    """The bytes of the event in RECORD_COLUMNS."""
+    return len(row[3]) + len(row[4])
+
+
 def start_of(log: LogName, row: Row) -> StartRecord:
     """From trigger, incarnation, positions."""
     trigger, incarnation, positions = row

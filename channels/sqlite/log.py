@@ -9,7 +9,7 @@ from channels.channel import check_slot, checked_size
 from channels.errors import ChannelError, LogNotFound, PositionExpired
 from channels.records import Appended, Bounds, LogStats, Page
 from channels.sqlite.changes import apply, check_claim
-from channels.sqlite.codec import RECORD_COLUMNS, record_of
+from channels.sqlite.codec import RECORD_COLUMNS, position_of, record_of, size_of
 from channels.sqlite.ring import take
 from channels.sqlite.schema import POSITION_MASK, key_of
 from channels.sqlite.space import fullness
@@ -167,17 +167,19 @@ class SqliteLog:
         return Page(records, records[-1].position)
 
     async def _read_store(self, after: int, limit: int) -> tuple[Record, ...]:
-        def question(connection: sqlite3.Connection) -> tuple[Record, ...]:
-            rows = connection.execute(_READ, (key_of(self._id, after + 1), self._end, limit))
-            records = _up_to(rows, self._settings.page_bytes)
+        def question(connection: sqlite3.Connection) -> list[Row]:
+            rows = _up_to(
+                connection.execute(_READ, (key_of(self._id, after + 1), self._end, limit)), self._settings.page_bytes
+            )
             # There are no gaps: what is missing at the front was trimmed since this read began.
-            if not records:
+            if not rows:
                 raise PositionExpired(_next(connection, self._id))
-            if records[0].position != after + 1:
-                raise PositionExpired(records[0].position)
-            return records
+            if (first := position_of(rows[0])) != after + 1:
+                raise PositionExpired(first)
+            return rows
 
-        return await self._reader.run(question)
+        # Made into records here: a thread that did it would take the interpreter lock from the loop again and again.
+        return tuple(map(record_of, await self._reader.run(question)))
 
     async def wait(self, partition: int, after: int) -> None:
         self._check(partition)
@@ -238,16 +240,15 @@ def _places(events: Sequence[Event], stored: Stored) -> Sequence[Appended]:
     return [Appended(0, position) for position in range(stored.first, stored.first + len(events))]
 
 
-def _up_to(rows: Iterable[Row], size: int) -> tuple[Record, ...]:
-    """The records of `rows` up to `size` bytes, but one at least where there is one."""
-    found: list[Record] = []
+def _up_to(rows: Iterable[Row], size: int) -> list[Row]:
+    """The first of `rows` up to `size` bytes of events, but one at least where there is one."""
+    found: list[Row] = []
     for row in rows:
-        record = record_of(row)
-        size -= record.event.size
+        size -= size_of(row)
         if size < 0 and found:
             break
-        found.append(record)
-    return tuple(found)
+        found.append(row)
+    return found
 
 
 def _next(connection: sqlite3.Connection, log: int) -> int:
