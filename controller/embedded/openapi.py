@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from controller.embedded.registry import Registry
     from controller.objects.kind import JsonObject, Kind
 
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""The only form of `/openapi/v2` that clients read. They ask for it with an @ before the version, which no media type may
+have, and the answer has a point there.
+"""
+
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 PATCH_TYPES = ("application/json-patch+json", "application/merge-patch+json")
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -34,6 +39,15 @@ class OpenApi:
             paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
         return {"paths": paths}
 
+    def v2(self) -> bytes:
+        """`/openapi/v2` as protobuf (`openapi.v2.Document`): version and title, and no schemas.
+
+        kubectl asks for it where a manifest has a kind that no v3 document has (`kind: List`), to check fields by itself.
+        What it finds no schema for it leaves to the server, which checks every item as it comes.
+        """
+        info = _field(1, b"Kubernetes") + _field(2, b"v1.32.3")
+        return _field(1, b"2.0") + _field(2, info) + _field(8, b"") + _field(9, b"")
+
     def document(self, path: str) -> bytes | None:
         """The document of `api/v1` or `apis/GROUP/VERSION`; None where there is no such group version."""
         return self._all().get(path)
@@ -45,6 +59,11 @@ class OpenApi:
                     path = f"apis/{group}/{version}" if group else f"api/{version}"
                     self._documents[path] = msgspec.json.encode(_document(self._registry, path, kinds))
         return self._documents
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A length-delimited protobuf field of less than 128 bytes."""
+    return bytes((number << 3 | 2, len(value))) + value
 
 
 def _document(registry: Registry, path: str, kinds: Any) -> JsonObject:

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from controller.embedded import discovery, status
 from controller.embedded.calls import JSON, Call
-from controller.embedded.openapi import OpenApi
+from controller.embedded.openapi import V2_PROTOBUF, OpenApi
 from controller.embedded.registry import Registry
 from controller.embedded.resources import Answer, Resources
 from controller.embedded.reviews import REVIEWS, media_type
@@ -104,6 +104,8 @@ class EmbeddedApi:
                 return PlainTextResponse("ok", headers={"cache-control": _NO_CACHE})
             case ["version"]:
                 return _json(discovery.VERSION)
+            case ["openapi", "v2"]:
+                return Response(self._openapi.v2(), media_type=V2_PROTOBUF, headers={"cache-control": _NO_CACHE})
             case ["openapi", *_]:
                 return self._document("/".join(parts[2:])) if parts[1:2] == ["v3"] else _unknown_path()
             case ["api" | "apis", *_]:

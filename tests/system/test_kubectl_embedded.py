@@ -393,3 +393,17 @@ async def test_objects_survive_a_restart(tmp_path: Path) -> None:
         since = {"watch": "true", "timeoutSeconds": "1", "resourceVersion": toy["metadata"]["resourceVersion"]}
         lines = (await client.get(path, params=since)).text.splitlines()
         assert [json.loads(line)["type"] for line in lines] == ["DELETED"]
+
+
+async def test_a_list_is_applied_item_by_item(kubectl: Kubectl) -> None:
+    """`kind: List` as `kubectl get -o yaml` writes it; a fault in an item is found all the same."""
+    items = [
+        {"apiVersion": "toys.example.com/v1", "kind": "Toy", "metadata": {"name": name}, "spec": {"color": "red"}}
+        for name in ("bear", "frog")
+    ]
+    whole = {"apiVersion": "v1", "kind": "List", "items": items}
+    done = await kubectl("apply", "-f", "-", stdin=json.dumps(whole))
+    assert done.out.splitlines() == ["toy.toys.example.com/bear created", "toy.toys.example.com/frog created"]
+    items[1]["spec"]["colour"] = "blue"  # type: ignore[index] # JSON
+    refused = await kubectl("apply", "-f", "-", stdin=json.dumps(whole), code=1)
+    assert 'unknown field "spec.colour"' in refused.err

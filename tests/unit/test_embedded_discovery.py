@@ -101,7 +101,7 @@ async def test_plain_discovery(api: httpx.AsyncClient) -> None:
         "/api/v1/pods",
         "/apis/toys.example.com/v1/toys/bear",
         "/apis/toys.example.com/v1/namespaces/default/toys/bear/scale",
-        "/openapi/v2",
+        "/openapi/v1",
         "/openapi/v3/apis/other/v1",
     ],
 )
@@ -128,6 +128,13 @@ async def test_openapi(api: httpx.AsyncClient) -> None:
     assert strategic not in patch["requestBody"]["content"]
     core = (await api.get("/openapi/v3/api/v1")).json()
     assert strategic in core["paths"]["/api/v1/namespaces/{name}"]["patch"]["requestBody"]["content"]
+
+
+async def test_openapi_v2_is_protobuf(api: httpx.AsyncClient) -> None:
+    """Clients read no other form: version, title, and that there are no schemas."""
+    answer = await api.get("/openapi/v2")
+    assert answer.headers["content-type"] == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    assert answer.content == b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.32.3\x42\x00\x4a\x00"
 
 
 async def test_versions_share_their_objects(api: httpx.AsyncClient) -> None:
