@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from controller.embedded import metadata as meta
-from controller.embedded.schema import fill, prune, validate
+from controller.embedded.schema import drop_nulls, fill, prune, validate
 from controller.embedded.status import ApiError, Cause, bad_request, conflict, invalid
 from controller.objects.kind import Denied
 
@@ -46,7 +46,25 @@ def decode(
     faults += [f'duplicate field "{path}"' for path in sorted(duplicates)]
     if faults and validation == "Strict":
         raise _strict_error(kind, faults, patch=patch)
+    drop_nulls(kind.schema, value)
     return Decoded(value, faults if validation == "Warn" else [])
+
+
+def read_applied(kind: Kind, value: JsonObject) -> JsonObject:
+    """The result of an apply, pruned. Nulls stay, for validation to find: they are not those of a client."""
+    value["metadata"] = meta.check_types(kind, value.get("metadata") or {})
+    meta.tidy(value["metadata"])
+    prune(kind.schema, value)
+    return value
+
+
+def defaulted(kind: Kind, value: JsonObject, old: JsonObject | None) -> JsonObject:
+    """The object with the defaults of its schema, and of a core kind. Those of the hook of a custom kind come later.
+
+    On an API server that hook is a webhook: what it puts in belongs to nobody.
+    """
+    fill(kind.schema, value)
+    return value if kind.custom else kind.default(value, old)
 
 
 def _check_type(kind: Kind, value: JsonObject) -> None:
@@ -153,6 +171,9 @@ def _check_uid(kind: Kind, metadata: JsonObject, old: JsonObject) -> None:
 
 def _status_only(value: JsonObject, old: JsonObject) -> JsonObject:
     result = old | {"metadata": dict(old["metadata"])}
+    result["metadata"].pop("managedFields", None)
+    if managed := value["metadata"].get("managedFields"):
+        result["metadata"]["managedFields"] = managed
     result.pop("status", None)
     if value.get("status") is not None:
         result["status"] = value["status"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from controller.embedded import protobuf, status
+from controller.embedded.field_managers import check_manager
+from controller.embedded.openapi import APPLY
 from controller.embedded.status import ApiError, Cause, bad_request, invalid_options
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Call:
     accept: str
     content_type: str
     body: bytes
+    agent: str = ""
 
     @property
     def dry_run(self) -> bool:
@@ -48,6 +51,14 @@ class Call:
     def include(self) -> str:
         return self.query.get("includeObject") or "Metadata"
 
+    @property
+    def applies(self) -> bool:
+        return self.method == "PATCH" and self.content_type == APPLY
+
+    @property
+    def force(self) -> bool:
+        return self.query.get("force", "false").lower() not in ("false", "0")
+
     def flag(self, name: str) -> bool:
         return self.query.get(name, "").lower() in ("true", "1")
 
@@ -59,8 +70,19 @@ class Call:
         return int(text)
 
     def check_options(self, options: str) -> None:
-        """Raises ApiError 422 for a dryRun or fieldValidation that does not exist."""
+        """Raises ApiError 422 for a dryRun or fieldValidation that does not exist, or a fieldManager that cannot be.
+
+        An apply must name its fieldManager; only an apply can `force`.
+        """
         causes = []
+        manager = self.query.get("fieldManager", "")
+        if self.applies and not manager:
+            text = "Required value: is required for apply patch"
+            causes.append(Cause("fieldManager", "FieldValueRequired", text))
+        if not self.applies and "force" in self.query:
+            text = "Forbidden: may not be specified for non-apply patch"
+            causes.append(Cause("force", "FieldValueForbidden", text))
+        causes += check_manager(manager)
         if (dry_run := self.query.get("dryRun", "")) not in ("", "All"):
             text = f'Unsupported value: "{dry_run}": supported values: "All"'
             causes.append(Cause("dryRun", "FieldValueNotSupported", text))

@@ -36,7 +36,22 @@ SCHEMA: Mapping[str, Any] = {
         "generateName": _STRING,
         "generation": _INTEGER,
         "labels": _STRINGS,
-        "managedFields": {"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+        "managedFields": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "apiVersion": _STRING,
+                    "fieldsType": _STRING,
+                    "fieldsV1": {"type": "object"},
+                    "manager": _STRING,
+                    "operation": _STRING,
+                    "subresource": _STRING,
+                    "time": _TIME,
+                },
+            },
+            "x-kubernetes-list-type": "atomic",
+        },
         "name": _STRING,
         "namespace": _STRING,
         "ownerReferences": {
@@ -52,6 +67,7 @@ SCHEMA: Mapping[str, Any] = {
                     "name": _STRING,
                     "uid": _STRING,
                 },
+                "x-kubernetes-map-type": "atomic",
             },
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["uid"],
@@ -119,8 +135,6 @@ def tidy(metadata: JsonObject) -> list[str]:
     for key in list(metadata):
         if key not in SCHEMA["properties"] or metadata[key] in (None, {}, [], ""):
             del metadata[key]
-    # Nobody tracks field managers here: what a client sends back of them says nothing.
-    metadata.pop("managedFields", None)
     metadata.pop("selfLink", None)
     return unknown
 

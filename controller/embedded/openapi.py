@@ -23,6 +23,7 @@ have, and the answer has a point there.
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 PATCH_TYPES = ("application/json-patch+json", "application/merge-patch+json")
 STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
 
 
 class OpenApi:
@@ -138,7 +139,7 @@ def _operation(kind: Kind, action: str, method: str) -> JsonObject:
         "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}},
     }
     if method in ("post", "put", "patch"):
-        names = ("dryRun", "fieldManager", "fieldValidation")
+        names = ["dryRun", "fieldManager", "fieldValidation", *(["force"] if method == "patch" else [])]
         result["parameters"] = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names]
         types = patch_types(kind) if method == "patch" else ("application/json",)
         schema = {"type": "object"} if method == "patch" else reference
@@ -148,7 +149,7 @@ def _operation(kind: Kind, action: str, method: str) -> JsonObject:
 
 def patch_types(kind: Kind) -> tuple[str, ...]:
     """The patch types that a kind takes: custom resources have no strategic merge patch."""
-    return PATCH_TYPES if kind.custom else (*PATCH_TYPES, STRATEGIC)
+    return (*PATCH_TYPES, APPLY) if kind.custom else (*PATCH_TYPES, STRATEGIC, APPLY)
 
 
 def _gvk(kind: Kind) -> JsonObject:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from controller.embedded import status
-from controller.embedded.admission import Decoded, admit_change, admit_new, decode
+from controller.embedded.admission import Decoded, admit_change, admit_new, decode, defaulted, read_applied
 from controller.embedded.calls import delete_options, form_of, read_json, read_object, warned
+from controller.embedded.configurations import read_configuration, strict_error
 from controller.embedded.database import Key
+from controller.embedded.field_managers import FieldManagers, settled
 from controller.embedded.lifecycle import NAMESPACES, Lifecycle, is_terminating, new_namespace, permanent_namespaces
 from controller.embedded.metadata import SCHEMA as METADATA
 from controller.embedded.metadata import finalizer_warnings
 from controller.embedded.openapi import patch_types
-from controller.embedded.patch import json_patch, merge_patch, same, strategic_merge_patch
+from controller.embedded.patch import json_patch, merge_patch, strategic_merge_patch
 from controller.embedded.selectors import parse_selection
 from controller.embedded.status import ApiError, Cause, bad_request, invalid
 from controller.embedded.table import partial, table, timestamp
@@ -55,6 +57,7 @@ class Resources:
         self._registry = registry
         self._store = store
         self._clock = clock
+        self._managers = FieldManagers(registry)
 
     async def prepare(self) -> None:
         """Make the permanent namespaces, if Namespace is among the kinds."""
@@ -88,9 +91,16 @@ class Resources:
         call.check_options("CreateOptions")
         parsed = read_object(call.body, call.content_type)
         decoded = decode(call.kind, parsed.value, call.validation, parsed.duplicates)
-        return await self._write(
-            call, decoded.warnings, lambda transaction: self._create(call, decoded, transaction), 201
-        )
+
+        def decide(transaction: Transaction) -> JsonObject:
+            self._track(call, None, decoded)
+            return self._create(call, decoded, transaction)
+
+        return await self._write(call, decoded.warnings, decide, 201)
+
+    def _track(self, call: Call, old: JsonObject | None, decoded: Decoded) -> None:
+        decoded.value = defaulted(call.kind, decoded.value, old)
+        self._managers.track(call, old, decoded.value, timestamp(self._clock()))
 
     def _create(self, call: Call, decoded: Decoded, transaction: Transaction) -> JsonObject:
         kind = call.kind
@@ -118,41 +128,80 @@ class Resources:
         parsed = read_object(call.body, call.content_type)
         decoded = decode(call.kind, parsed.value, call.validation, parsed.duplicates)
         metadata = decoded.value["metadata"]
-        if metadata.get("name", "") != call.name:
-            raise bad_request(
-                f"the name of the object ({metadata.get('name', '')}) does not match the name on the URL ({call.name})"
-            )
+        check_name(call, metadata)
         if call.kind.custom and not metadata.get("resourceVersion"):
             text = "Invalid value: 0x0: must be specified for an update"
             raise invalid(call.kind, call.name, [Cause("metadata.resourceVersion", "FieldValueInvalid", text)])
-        return await self._write(call, decoded.warnings, lambda transaction: self._change(call, decoded, transaction))
+
+        def decide(transaction: Transaction) -> JsonObject:
+            old = _current(call, transaction)
+            self._track(call, old, decoded)
+            return self._change(call, decoded, old, transaction)
+
+        return await self._write(call, decoded.warnings, decide)
 
     async def patch(self, call: Call) -> Answer:
         call.check_options("PatchOptions")
         if call.content_type not in patch_types(call.kind):
             raise status.unsupported_media_type(patch_types(call.kind))
+        if call.applies:
+            return await self._apply(call)
         parsed = read_json(call.body)
         if call.content_type != "application/json-patch+json" and not isinstance(parsed.value, dict):
             raise bad_request("the patch must be a JSON object")
         warnings: list[str] = []
 
         def decide(transaction: Transaction) -> JsonObject:
-            patched = _patched(call, _current(call, transaction), parsed.value)
+            old = _current(call, transaction)
+            patched = _patched(call, old, parsed.value)
             decoded = decode(call.kind, patched, call.validation, parsed.duplicates, patch=True)
             warnings.extend(decoded.warnings)
             decoded.warnings = warnings
-            return self._change(call, decoded, transaction)
+            self._track(call, old, decoded)
+            return self._change(call, decoded, old, transaction)
 
         return await self._write(call, warnings, decide)
 
-    def _change(self, call: Call, decoded: Decoded, transaction: Transaction) -> JsonObject:
-        old = _current(call, transaction)
+    async def _apply(self, call: Call) -> Answer:
+        config = read_configuration(call.body)
+        warnings = list(config.duplicates) if call.validation != "Ignore" else []
+        if call.validation == "Strict" and warnings:
+            raise strict_error(warnings)
+        created = False
+
+        def decide(transaction: Transaction) -> JsonObject:
+            nonlocal created
+            created = not call.subresource and transaction.get(_key(call)) is None
+            old = None if created else _current(call, transaction)
+            applied = self._managers.apply(call, old, config.value, timestamp(self._clock()))
+            decoded = Decoded(read_applied(call.kind, applied), warnings)
+            if old is None:
+                return self._create_applied(call, decoded, transaction)
+            return self._change(call, decoded, old, transaction)
+
+        answer = await self._write(call, warnings, decide)
+        return replace(answer, code=201) if created else answer
+
+    def _create_applied(self, call: Call, decoded: Decoded, transaction: Transaction) -> JsonObject:
+        metadata = decoded.value["metadata"]
+        if metadata.get("uid"):
+            why = f"uid mismatch: the provided object specified uid {metadata['uid']}, and no existing object was found"
+            raise status.conflict(call.kind, call.name, why)
+        if not metadata.get("name"):
+            raise bad_request(
+                f"the name of the object ({call.name} based on URL) was undeterminable: name must be provided"
+            )
+        check_name(call, metadata)
+        metadata.pop("resourceVersion", None)
+        return self._create(call, decoded, transaction)
+
+    def _change(self, call: Call, decoded: Decoded, old: JsonObject, transaction: Transaction) -> JsonObject:
         new = admit_change(call.kind, decoded.value, old, call.subresource)
         before = old["metadata"].get("finalizers", ())
         decoded.warnings.extend(
             text for text in finalizer_warnings(new["metadata"]) if not any(f'"{name}"' in text for name in before)
         )
-        if same(new, old):
+        if settled(new, old):
             return old
         return self._lifecycle(transaction).changed(_key(call), new)
 
@@ -221,7 +270,7 @@ class Resources:
         try:
             if call.dry_run if dry_run is None else dry_run:
                 value = self._store.preview(decide)
-                if code == 201:
+                if code == 201 or (call.name and self._store.get(_key(call)) is None):
                     value["metadata"].pop("resourceVersion", None)
             else:
                 value = await self._store.write(decide)
@@ -274,6 +323,14 @@ def _patched(call: Call, old: JsonObject, patch: Any) -> Any:
             return strategic_merge_patch(old, patch, whole)
         case _:
             return merge_patch(old, patch)
+
+
+def check_name(call: Call, metadata: JsonObject) -> None:
+    """Raises ApiError 400 if the object has another name than the URL."""
+    if metadata.get("name", "") != call.name:
+        raise bad_request(
+            f"the name of the object ({metadata.get('name', '')}) does not match the name on the URL ({call.name})"
+        )
 
 
 def _key(call: Call) -> Key:

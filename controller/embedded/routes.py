@@ -181,6 +181,7 @@ class EmbeddedApi:
             accept=request.headers.get("accept", ""),
             content_type=media_type(request),
             body=await _body(request),
+            agent=request.headers.get("user-agent", ""),
         )
         if kind.stored and call.method == "GET" and call.flag("watch"):
             await self._watches.serve(call, request.receive, send)

@@ -53,6 +53,23 @@ def _prune(schema: Mapping[str, Any], value: object, path: str, ours: Sequence[s
                 yield inner
 
 
+def drop_nulls(schema: Mapping[str, Any], value: object) -> None:
+    """Remove the nulls of fields that the schema knows, where it allows none and has no default, in place."""
+    if isinstance(value, list):
+        for item in value:
+            drop_nulls(schema.get("items", {}), item)
+    elif isinstance(value, dict):
+        others = schema.get("additionalProperties")
+        for key in list(value):
+            inner = schema.get("properties", {}).get(key, others)
+            if not isinstance(inner, dict):
+                continue
+            if value[key] is None and not inner.get("nullable") and "default" not in inner:
+                del value[key]
+            else:
+                drop_nulls(inner, value[key])
+
+
 def fill(schema: Mapping[str, Any], value: object) -> None:
     """Put in the `default` of each absent field, in place; a null where null is not allowed counts as absent."""
     if isinstance(value, list):

@@ -55,7 +55,7 @@ def _service() -> Kind:
     port = api.record(
         {
             "name": api.text(),
-            "protocol": api.text(),
+            "protocol": api.text() | {"default": "TCP"},
             "port": api.integer(),
             "targetPort": api.int_or_string(),
             "nodePort": api.integer(),
@@ -67,7 +67,7 @@ def _service() -> Kind:
         {
             "type": api.text("ClusterIP, NodePort, LoadBalancer or ExternalName."),
             "externalName": api.text("The host that an ExternalName Service stands for."),
-            "selector": api.mapping(api.text(), "Labels of the pods behind the Service."),
+            "selector": api.mapping(api.text(), "Labels of the pods behind the Service.") | api.ATOMIC_MAP,
             "ports": api.array(port, "The ports of the Service.", keys=("port", "protocol")),
             "clusterIP": api.text(),
             "clusterIPs": api.array(api.text()),

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 Schema: TypeAlias = dict[str, Any]
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
+ATOMIC_MAP: Schema = {"x-kubernetes-map-type": "atomic"}
+"""For a map that is one value: who applies a part of it applies all of it."""
 
 
 def text(description: str = "") -> Schema:

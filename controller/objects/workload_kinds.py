@@ -21,7 +21,7 @@ def _deployment() -> Kind:
     spec = api.record(
         {
             "replicas": api.integer("How many pods are to run."),
-            "selector": api.anything("Labels of the pods."),
+            "selector": api.anything("Labels of the pods.") | api.ATOMIC_MAP,
             "template": _pod_template(),
         },
         "What the Deployment is to be.",
@@ -55,7 +55,7 @@ def _pod_template() -> api.Schema:
     # Only what strategic merge patches need: the keys by which kubectl merges lists.
     named = api.record({"name": api.text()}, preserve=True)
     mount = api.record({"mountPath": api.text()}, preserve=True)
-    port = api.record({"containerPort": api.integer(), "protocol": api.text()}, preserve=True)
+    port = api.record({"containerPort": api.integer(), "protocol": api.text() | {"default": "TCP"}}, preserve=True)
     container = api.record(
         {
             "name": api.text(),
