@@ -53,7 +53,7 @@ class ChannelSettings:
     """How much of the room that the SQLite file has (itself and what is free on its disk) it may take. Other programs
     need some of the disk too."""
 
-    commit_interval: float = 0.005
+    commit_interval: float = 0.006
     """Seconds from the beginning of one SQLite commit to that of the next, while events come one by one but close
     together: at 500 events a second this saves a third of what an event costs. One that comes alone does not wait, nor do
     16 together, nor whoever sends each event after the answer to the last. 0 turns it off."""
