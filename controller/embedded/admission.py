@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from controller.embedded import metadata as meta
@@ -139,7 +139,7 @@ def admit_change(kind: Kind, value: JsonObject, old: JsonObject, subresource: st
             if "status" in old:
                 value["status"] = old["status"]
     value["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-    value = _check(kind, value, old)
+    value = _check(kind, value, old, subresource)
     if kind.custom and _spec(value) != _spec(old):
         value["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     return value
@@ -180,12 +180,12 @@ def _status_only(value: JsonObject, old: JsonObject) -> JsonObject:
     return result
 
 
-def _check(kind: Kind, value: JsonObject, old: JsonObject | None) -> JsonObject:
+def _check(kind: Kind, value: JsonObject, old: JsonObject | None, subresource: str = "") -> JsonObject:
     fill(kind.schema, value)
     value = kind.default(value, old)
     metadata = value["metadata"]
     causes = list(meta.validate_metadata(kind, metadata, None if old is None else old["metadata"]))
-    causes += validate(kind.schema, value)
+    causes += _status_faults(kind, value) if subresource == "status" else validate(kind.schema, value)
     if causes:
         raise invalid(kind, metadata["name"], causes)
     try:
@@ -193,6 +193,16 @@ def _check(kind: Kind, value: JsonObject, old: JsonObject | None) -> JsonObject:
     except Denied as denied:
         raise ApiError(denied.code, denied.reason, denied.message) from denied
     return value
+
+
+def _status_faults(kind: Kind, value: JsonObject) -> list[Cause]:
+    """What is wrong with the status: a write of it judges nothing else, and its texts name fields inside it."""
+    if "status" not in value:
+        return []
+    faults = validate(kind.schema.get("properties", {}).get("status", {}), value["status"])
+    return [
+        replace(fault, field="status" if fault.field == "<nil>" else f"status.{fault.field}") for fault in faults
+    ]
 
 
 def _spec(value: JsonObject) -> JsonObject:

@@ -15,16 +15,27 @@ if TYPE_CHECKING:
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7386: objects are merged, null removes, everything else replaces. Neither argument is changed."""
+    """RFC 7386: objects are merged, null removes, everything else replaces. Neither argument is changed.
+
+    Beyond the RFC, an API server also drops the nulls of objects inside a list, unless the list replaces an object.
+    """
+    if not isinstance(target, dict):
+        return _without_nulls(patch)
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
-    result = dict(target) if isinstance(target, dict) else {}
+    result = dict(target)
     for key, value in patch.items():
         if value is None:
             result.pop(key, None)
         else:
             result[key] = merge_patch(result.get(key), value)
     return result
+
+
+def _without_nulls(patch: Any) -> Any:
+    if isinstance(patch, dict):
+        return {key: _without_nulls(value) for key, value in patch.items() if value is not None}
+    return [_without_nulls(value) for value in patch] if isinstance(patch, list) else patch
 
 
 def json_patch(target: Any, operations: Any) -> Any:

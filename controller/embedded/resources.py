@@ -129,12 +129,12 @@ class Resources:
         decoded = decode(call.kind, parsed.value, call.validation, parsed.duplicates)
         metadata = decoded.value["metadata"]
         check_name(call, metadata)
-        if call.kind.custom and not metadata.get("resourceVersion"):
-            text = "Invalid value: 0x0: must be specified for an update"
-            raise invalid(call.kind, call.name, [Cause("metadata.resourceVersion", "FieldValueInvalid", text)])
 
         def decide(transaction: Transaction) -> JsonObject:
             old = _current(call, transaction)
+            if call.kind.custom and not metadata.get("resourceVersion"):
+                text = "Invalid value: 0x0: must be specified for an update"
+                raise invalid(call.kind, call.name, [Cause("metadata.resourceVersion", "FieldValueInvalid", text)])
             self._track(call, old, decoded)
             return self._change(call, decoded, old, transaction)
 

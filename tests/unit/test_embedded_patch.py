@@ -61,7 +61,27 @@ def test_merge_patch_examples_of_the_rfc(target: Any, patch: Any, result: Any) -
     assert merge_patch(target, patch) == result
 
 
-@given(JSON_VALUES, JSON_VALUES)
+def has_null_in_list(value: Any) -> bool:
+    """Whether a null stands in an object inside a list: whether it is dropped depends on what the list replaces."""
+    if isinstance(value, list):
+        return any(has_null(each) or has_null_in_list(each) for each in value)
+    return isinstance(value, dict) and any(has_null_in_list(each) for each in value.values())
+
+
+@pytest.mark.parametrize(
+    ("target", "patch", "result"),
+    [
+        pytest.param({}, {"a": [{"b": None}, None]}, {"a": [{}, None]}, id="new"),
+        pytest.param({"a": [1]}, {"a": [[{"b": None, "c": 1}]]}, {"a": [[{"c": 1}]]}, id="for a list"),
+        pytest.param({"a": {"b": 1}}, {"a": [{"b": None}]}, {"a": [{"b": None}]}, id="for an object"),
+    ],
+)
+def test_merge_patch_drops_nulls_inside_lists(target: Any, patch: Any, result: Any) -> None:
+    """As the library of an API server does it, where the RFC says nothing."""
+    assert merge_patch(target, patch) == result
+
+
+@given(JSON_VALUES, JSON_VALUES.filter(lambda value: not has_null_in_list(value)))
 def test_merge_patch_is_idempotent_and_changes_no_argument(target: Any, patch: Any) -> None:
     """Applying a patch twice is applying it once; what went in is as it was."""
     before = copy.deepcopy((target, patch))
