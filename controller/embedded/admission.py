@@ -200,9 +200,7 @@ def _status_faults(kind: Kind, value: JsonObject) -> list[Cause]:
     if "status" not in value:
         return []
     faults = validate(kind.schema.get("properties", {}).get("status", {}), value["status"])
-    return [
-        replace(fault, field="status" if fault.field == "<nil>" else f"status.{fault.field}") for fault in faults
-    ]
+    return [replace(fault, field="status" if fault.field == "<nil>" else f"status.{fault.field}") for fault in faults]
 
 
 def _spec(value: JsonObject) -> JsonObject:
