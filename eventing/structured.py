@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode, b64encode
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from eventing.errors import InvalidEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+T = TypeVar("T")
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _BATCH: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -30,7 +32,7 @@ def read(body: bytes) -> tuple[dict[str, str], bytes]:
     A JSON number or boolean becomes its text, `null` counts as absent. Where `data` is JSON the bytes are those of the
     body. An event that has `data` and no `datacontenttype` gets `application/json`, which the format implies.
     """
-    members = _members(body)
+    members = _decoded(_MEMBERS, body, "no CloudEvent as a JSON object")
     data = members.pop("data", None)
     encoded = members.pop("data_base64", None)
     attributes = {}
@@ -49,15 +51,7 @@ def read(body: bytes) -> tuple[dict[str, str], bytes]:
 
 def split(body: bytes) -> tuple[bytes, ...]:
     """The events of a batch (JSON batch format), each as `read` takes it, byte for byte. Raises InvalidEvent."""
-    try:
-        body.decode()
-        return tuple(bytes(each) for each in _BATCH.decode(body))
-    except UnicodeDecodeError as error:
-        raise _not_utf8(error) from error
-    except RecursionError as error:
-        raise InvalidEvent("", "the body is nested too deeply") from error
-    except msgspec.DecodeError as error:
-        raise InvalidEvent("", f"the body is no batch, a JSON array of CloudEvents: {error}") from error
+    return tuple(bytes(each) for each in _decoded(_BATCH, body, "no batch, a JSON array of CloudEvents"))
 
 
 def write(attributes: Mapping[str, str], data: bytes) -> bytes:
@@ -84,21 +78,17 @@ def write(attributes: Mapping[str, str], data: bytes) -> bytes:
     return msgspec.json.encode(members)
 
 
-def _members(body: bytes) -> dict[str, msgspec.Raw]:
+def _decoded(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     try:
         # msgspec passes over what becomes Raw, and does not look at its characters.
         body.decode()
-        return _MEMBERS.decode(body)
+        return decoder.decode(body)
     except UnicodeDecodeError as error:
-        raise _not_utf8(error) from error
+        raise InvalidEvent("", f"the body is not UTF-8 (byte {error.start}): JSON is sent as UTF-8") from error
     except RecursionError as error:
         raise InvalidEvent("", "the body is nested too deeply") from error
     except msgspec.DecodeError as error:
-        raise InvalidEvent("", f"the body is no CloudEvent as a JSON object: {error}") from error
-
-
-def _not_utf8(error: UnicodeDecodeError) -> InvalidEvent:
-    return InvalidEvent("", f"the body is not UTF-8 (byte {error.start}): JSON is sent as UTF-8")
+        raise InvalidEvent("", f"the body is {what}: {error}") from error
 
 
 def _text(name: str, raw: bytes) -> str | None:
