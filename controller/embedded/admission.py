@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from controller.embedded import metadata as meta
-from controller.embedded.schema import drop_nulls, fill, prune, validate
+from controller.embedded.list_types import repeated_items
+from controller.embedded.schema import drop_empty, drop_nulls, fill, prune, validate
 from controller.embedded.status import ApiError, Cause, bad_request, conflict, invalid
 from controller.objects.kind import Denied
 
@@ -46,16 +47,25 @@ def decode(
     faults += [f'duplicate field "{path}"' for path in sorted(duplicates)]
     if faults and validation == "Strict":
         raise _strict_error(kind, faults, patch=patch)
-    drop_nulls(kind.schema, value)
+    _drop_what_is_not_kept(kind, value)
     return Decoded(value, faults if validation == "Warn" else [])
 
 
 def read_applied(kind: Kind, value: JsonObject) -> JsonObject:
-    """The result of an apply, pruned. Nulls stay, for validation to find: they are not those of a client."""
+    """The result of an apply, pruned. Nulls stay in custom resources, for validation to find, as on an API server."""
     value["metadata"] = meta.check_types(kind, value.get("metadata") or {})
     meta.tidy(value["metadata"])
     prune(kind.schema, value)
+    if not kind.custom:
+        drop_empty(kind.schema, value)
     return value
+
+
+def _drop_what_is_not_kept(kind: Kind, value: JsonObject) -> None:
+    if kind.custom:
+        drop_nulls(kind.schema, value)
+    else:
+        drop_empty(kind.schema, value)
 
 
 def defaulted(kind: Kind, value: JsonObject, old: JsonObject | None) -> JsonObject:
@@ -186,6 +196,9 @@ def _check(kind: Kind, value: JsonObject, old: JsonObject | None, subresource: s
     metadata = value["metadata"]
     causes = list(meta.validate_metadata(kind, metadata, None if old is None else old["metadata"]))
     causes += _status_faults(kind, value) if subresource == "status" else validate(kind.schema, value)
+    # What an object had before is no reason to refuse the next write of it.
+    if not causes and (old is None or not any(repeated_items(kind.schema, old))):
+        causes += repeated_items(kind.schema, value)
     if causes:
         raise invalid(kind, metadata["name"], causes)
     try:

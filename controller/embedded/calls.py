@@ -161,9 +161,10 @@ def _integer(text: str) -> int | float:
 
 
 def _float(text: str) -> float:
+    """As Go writes a number again: a whole one has no decimal point."""
     if not math.isfinite(value := float(text)):
         raise ValueError(f"{text} is out of range")
-    return value
+    return int(value) if value.is_integer() and abs(value) < 1 << 53 else value
 
 
 def _no_constant(name: str) -> None:

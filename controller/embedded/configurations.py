@@ -55,6 +55,8 @@ def _json_value(value: Any) -> Any:
         return {name if isinstance(name, str) else _key(name): _json_value(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_json_value(each) for each in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value.isoformat() if isinstance(value, date) else value
 
 

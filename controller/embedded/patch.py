@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from controller.embedded.status import bad_request, rejected
@@ -160,7 +161,8 @@ def strategic_merge_patch(target: Any, patch: Any, schema: Mapping[str, Any] = E
     for key, value in patch.items():
         operation, _, name = key.partition("/")
         if operation == "$setElementOrder" and isinstance(result.get(name), list):
-            result[name] = _ordered(result[name], value, _below(schema, name).get(_MERGE_KEY))
+            before = target.get(name) if isinstance(target, dict) else None
+            result[name] = _ordered(result[name], value, before or [], _below(schema, name).get(_MERGE_KEY))
     return result
 
 
@@ -180,7 +182,7 @@ def _merge_field(result: JsonObject, key: str, value: Any, schema: Mapping[str, 
         result[key] = _merge_list(result.get(key) or [], value, schema)
     elif merged:
         present = result.get(key) or []
-        result[key] = present + [item for item in value if item not in present]
+        result[key] = _ordered(present + [item for item in value if item not in present], value, present, None)
     else:
         result[key] = strategic_merge_patch(result.get(key), value, schema)
 
@@ -202,15 +204,28 @@ def _merge_list(target: Sequence[JsonObject], patch: Sequence[Any], schema: Mapp
             merged.append(strategic_merge_patch({}, item, items))
         else:
             merged[at] = strategic_merge_patch(merged[at], item, items)
-    return merged
+    return _ordered(merged, patch, target, key)
 
 
-def _ordered(items: list[Any], order: Sequence[Any], key: str | None) -> list[Any]:
-    """Items in the order that the patch names; those that it does not name stay behind, in their own order."""
-    wanted = [each.get(key) if key and isinstance(each, dict) else each for each in order]
+def _ordered(items: list[Any], order: Sequence[Any], before: Sequence[Any], key: str | None) -> list[Any]:
+    """Items that the patch names in its order, and among them the others: each before what it stood before.
 
-    def place(item: Any) -> int:
-        value = item.get(key) if key and isinstance(item, dict) else item
-        return wanted.index(value) if value in wanted else len(wanted)
+    `order` is what the patch names, `before` the list as it was.
+    """
 
-    return sorted(items, key=place)
+    def identity(item: Any) -> Any:
+        return item.get(key) if key and isinstance(item, dict) else item
+
+    wanted, places = [identity(each) for each in order], [identity(each) for each in before]
+    named = sorted((item for item in items if identity(item) in wanted), key=lambda item: wanted.index(identity(item)))
+    others = deque(item for item in items if identity(item) not in wanted)
+    result = []
+    for item in named:
+        while others and _stood_before(identity(others[0]), identity(item), places):
+            result.append(others.popleft())
+        result.append(item)
+    return [*result, *others]
+
+
+def _stood_before(left: Any, right: Any, places: Sequence[Any]) -> bool:
+    return left in places and right in places and places.index(left) < places.index(right)

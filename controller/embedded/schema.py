@@ -70,6 +70,27 @@ def drop_nulls(schema: Mapping[str, Any], value: object) -> None:
                 drop_nulls(inner, value[key])
 
 
+def drop_empty(schema: Mapping[str, Any], value: object) -> None:
+    """Remove what a struct of a core kind does not write, in place: nulls, empty lists, empty maps of free names.
+
+    A null among free names is an empty value there.
+    """
+    if isinstance(value, list):
+        for item in value:
+            drop_empty(schema.get("items", {}), item)
+    elif isinstance(value, dict):
+        others = schema.get("additionalProperties")
+        for key in list(value):
+            inner = schema.get("properties", {}).get(key)
+            if isinstance(inner, dict):
+                drop_empty(inner, value[key])
+                free = inner.get("type") == "array" or "additionalProperties" in inner
+                if value[key] is None or (free and not value[key]):
+                    del value[key]
+            elif value[key] is None and isinstance(others, dict) and others.get("type") == "string":
+                value[key] = ""
+
+
 def fill(schema: Mapping[str, Any], value: object) -> None:
     """Put in the `default` of each absent field, in place; a null where null is not allowed counts as absent."""
     if isinstance(value, list):

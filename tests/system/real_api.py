@@ -31,6 +31,7 @@ CACHE = Path(os.environ.get("CLUSTER_CACHE") or Path.home() / ".cache" / "pensto
 TOKEN = "of-the-tests"
 START_SECONDS = 90
 STOP_SECONDS = 20
+ANSWER_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class RealApi:
 
     def client(self) -> httpx.AsyncClient:
         """An HTTP client that may do everything."""
-        return httpx.AsyncClient(base_url=self.url, verify=self._tls(), headers={"authorization": f"Bearer {TOKEN}"})
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        return httpx.AsyncClient(base_url=self.url, verify=self._tls(), headers=headers, timeout=ANSWER_SECONDS)
 
     def ready(self) -> bool:
         with httpx.Client(verify=self._tls(), headers={"authorization": f"Bearer {TOKEN}"}) as client:

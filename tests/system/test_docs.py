@@ -99,9 +99,10 @@ class Shell:
                 line = self._lines.get(timeout=PATIENCE)
             except queue.Empty:
                 raise AssertionError(f"{command}\nshould print {missing}\nand printed {lines}") from None
-            if line == DONE:
+            # A job in the background may be in the middle of a line of its own.
+            if line.endswith(DONE):
                 done = True
-                continue
+                line = line.removesuffix(DONE)
             lines.append(line)
             printed = next((one for one in missing if _pattern(one).search(line)), None)
             if printed is not None:
