@@ -116,8 +116,8 @@ class Lane:
 
     @property
     def wants_records(self) -> bool:
-        """Whether a sweep should take this lane along: it lags, may send, and at most half of its queue is in use."""
-        return not (self.at_tail or self.held or self._starved) and len(self._queue) <= self._queue_limit // 2
+        """Whether a sweep should take this lane along: it lags, may send, and half of what it may hold is free."""
+        return not (self.at_tail or self.held or self._starved) and self._unsent <= self._queue_limit // 2
 
     @property
     def next_due(self) -> float | None:
@@ -154,6 +154,13 @@ class Lane:
         return max(MIN_QUEUE, 2 * self.route.max_in_flight)
 
     @property
+    def _unsent(self) -> int:
+        """How many records it holds that are not out: one count for what it takes and for what it asks for. With two, it
+        would ask for records that it does not take, without end.
+        """
+        return len(self._queue) + self._gate.waiting + len(self._resend) + len(self._ready)
+
+    @property
     def _in_window(self) -> int:
         return len(self._flying) + len(self._redelivering) + len(self.done)
 
@@ -169,7 +176,7 @@ class Lane:
 
     def offer(self, record: Record) -> bool:
         """Take a record that matched. False when there is no room: the lane must then be fed from here again."""
-        if len(self._queue) + self._gate.waiting >= self._queue_limit:
+        if self._unsent >= self._queue_limit:
             return False
         if not self._budget.take(record.event.size, self._fed_again):
             self._starved = True

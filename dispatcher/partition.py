@@ -229,6 +229,8 @@ class PartitionDispatch:
                     self._expired(error.first)
                 except ChannelError as error:
                     await self._wait_for_store(error)
+                # What the ring has is read without a pause, and others have work to do meanwhile.
+                await asyncio.sleep(0)
 
     async def _sweep_once(self, after: int) -> None:
         before = self._tail

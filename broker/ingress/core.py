@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import structlog
+
 from broker.ingress.answers import ACCEPTED, Answer, problem
 from channels.channel import REPLY_RESERVE
 from channels.errors import AppendAmbiguous, ChannelError, ChannelFull, EventTooLarge
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from channels.driver import Log
     from channels.records import Appended
+
+log = structlog.get_logger()
 
 UNKNOWN_LIMIT = 1024 * 1024
 """Bytes that the body may have of a request to a Broker that cannot take it anyway."""
@@ -91,8 +95,8 @@ class Ingress:
 
     def body_limit(self, target: ObjectName) -> int:
         """The largest body, in bytes, that the Broker takes."""
-        log = self._logs.get(target)
-        return log.max_event_bytes - REPLY_RESERVE if log is not None else UNKNOWN_LIMIT
+        channel = self._logs.get(target)
+        return channel.max_event_bytes - REPLY_RESERVE if channel is not None else UNKNOWN_LIMIT
 
     async def post(self, target: ObjectName, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
         """Take an event or a batch. The answer is 202 when, and only when, all of it is durable."""
@@ -111,11 +115,11 @@ class Ingress:
             events = http_binding.admit_all(messages, rfc3339(time.time()))
         except InvalidEvent as error:
             return problem(400, str(error), attribute=error.attribute, index=error.index)
-        log = self._log(target)
-        if isinstance(log, Answer):
-            return log
+        channel = self._log(target)
+        if isinstance(channel, Answer):
+            return channel
         # An empty batch is a good one, and there is nothing to store.
-        return asyncio.ensure_future(log.append(events)) if events else ACCEPTED
+        return asyncio.ensure_future(channel.append(events)) if events else ACCEPTED
 
     def _by_host(self, host: str) -> ObjectName | None:
         """`BROKER-broker.NAMESPACE...` or `BROKER.NAMESPACE...`; the former is what the per-Broker Services are called."""
@@ -135,11 +139,11 @@ class Ingress:
         broker = self._table.brokers.get(target)
         if broker is None:
             return problem(404, f"there is no Broker {target.name!r} in namespace {target.namespace!r}")
-        log = self._logs.get(target)
-        if log is None or not broker.ready:
+        channel = self._logs.get(target)
+        if channel is None or not broker.ready:
             reason = broker.reason or "its channel is not open yet"
             return problem(503, f"the Broker {target} cannot take events: {reason}", retry_after=RETRY_SOON)
-        return log
+        return channel
 
 
 def answer_of(stored: asyncio.Future[Sequence[Appended]]) -> Answer:
@@ -151,7 +155,9 @@ def answer_of(stored: asyncio.Future[Sequence[Appended]]) -> Answer:
         return ACCEPTED
     if isinstance(error, ChannelError):
         return _refused(error)
-    raise error
+    # The edge: nobody above waits for this but the publisher, who would wait in vain.
+    log.error("an event could not be stored, for a reason that is a fault of Penstock: report it", exc_info=error)
+    return problem(500, "the event may or may not be stored, send it again: a fault of Penstock, see its log")
 
 
 def _refused(error: ChannelError) -> Answer:

@@ -25,7 +25,7 @@ from dispatcher.settings import DispatchSettings
 from eventing import http_binding
 from eventing.delivery import BackoffPolicy, DeliverySpec, Destination
 from eventing.filters import EVERYTHING, Exact
-from eventing.routing import BrokerRoute, ObjectName, Retention, RoutingTable, TriggerRoute
+from eventing.routing import BrokerRoute, ObjectName, Order, Retention, RoutingTable, TriggerRoute
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -43,9 +43,11 @@ SETTINGS = DispatchSettings(
 OK = Outcome(Result.ANSWERED, status=204)
 
 
-def an_event(number: int, size: int = 10, kind: str = "t") -> Event:
+def an_event(number: int, size: int = 10, kind: str = "t", key: str = "") -> Event:
     headers = [(b"ce-specversion", b"1.0"), (b"ce-id", b"%d" % number), (b"ce-source", b"/s")]
     headers.append((b"ce-type", kind.encode()))
+    if key:
+        headers.append((b"ce-partitionkey", key.encode()))
     return http_binding.admit(http_binding.parse(headers, b"x" * size), "2026-01-01T00:00:00Z")
 
 
@@ -223,6 +225,23 @@ async def test_a_slow_trigger_does_not_delay_another_and_catches_up(tmp_path: Pa
             await until(lambda: len(network.ids("slow")) == 1100)
         assert network.ids("slow") == [str(number) for number in range(1100)]
         assert (await state_of(backend)).cursors == ()
+
+
+@pytest.mark.parametrize("order", [Order.KEY, Order.ALL])
+async def test_what_waits_for_its_turn_does_not_keep_others_waiting(tmp_path: Path, order: Order) -> None:
+    network = Network()
+    async with opened(tmp_path) as (backend, log):
+        await start(backend, log, "ordered", "fast")
+        network.block("ordered")
+        table = a_table(a_trigger("ordered", order=order), a_trigger("fast"))
+        async with dispatching(backend, network, table):
+            for number in range(0, 1000, 10):
+                await log.append([an_event(n, key="k") for n in range(number, number + 10)])
+            await until(lambda: len(network.ids("fast")) == 1000)
+            assert network.ids("ordered") == ["0"]
+            network.let_go("ordered")
+            await until(lambda: len(network.ids("ordered")) == 1000)
+        assert network.ids("ordered") == [str(number) for number in range(1000)]
 
 
 @pytest.mark.parametrize("window", [1, 7, 100])

@@ -36,7 +36,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.error: ChannelError | None = None
+        self.error: Exception | None = None
         self.appends = 0
 
     async def append(self, events: Sequence[Event]) -> Sequence[Appended]:
@@ -234,6 +234,13 @@ async def test_a_channel_that_fails(
     assert answer.status_code == status
     assert ("retry-after" in answer.headers) == (status == 503)
     assert str(error) in answer.json()["detail"]
+
+
+async def test_a_fault_of_our_own_is_answered_too(client: httpx.AsyncClient, channel: MemoryLog) -> None:
+    channel.error = KeyError("a fault")
+    answer = await client.post("/ns/default", headers=EVENT)
+    assert answer.status_code == 500
+    assert "see its log" in answer.json()["detail"]
 
 
 async def test_before_the_routes_are_loaded_it_is_503_and_never_404() -> None:
