@@ -56,6 +56,19 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         str | None,
         typer.Option(metavar="URL", help="What a Broker's address begins with.  [default: the listen address]"),
     ] = None,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Join this API server: a cluster's, or that of another `penstock serve`.  [default: the pod's, else its own]",
+        ),
+    ] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE", help="ingress, dispatcher or controller; may be repeated.  [default: all that fit]"
+        ),
+    ] = None,
     log_format: Annotated[
         str | None, typer.Option(metavar="text|json", help="How logs are written.  [default: text]")
     ] = None,
@@ -80,6 +93,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter for each flag
 
       penstock serve --data ./data --listen 0.0.0.0:8080 --advertise http://broker.example.com
 
+      penstock serve --kubeconfig ~/.kube/config --channel nats://127.0.0.1:4222
+
     """
     from broker.settings import load  # noqa: PLC0415 - only what a command needs is imported for it
 
@@ -90,6 +105,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter for each flag
         "channel": channel,
         "manifests": manifests,
         "advertise": advertise,
+        "kubeconfig": kubeconfig,
+        "role": role,
         "log_format": log_format,
         "log_level": log_level,
         "grace": grace,

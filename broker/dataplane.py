@@ -20,9 +20,9 @@ log = structlog.get_logger()
 
 
 class DataPlane:
-    """Gives each new table to the dispatcher and the ingress."""
+    """Gives each new table to the dispatcher, if this process has one, and the ingress."""
 
-    def __init__(self, backend: Backend, ingress: Ingress, dispatcher: Dispatcher) -> None:
+    def __init__(self, backend: Backend, ingress: Ingress, dispatcher: Dispatcher | None) -> None:
         self._backend = backend
         self._ingress = ingress
         self._dispatcher = dispatcher
@@ -37,5 +37,6 @@ class DataPlane:
                 logs[name] = await self._backend.open(LogName(*name, route.uid))
             except ChannelError as error:
                 log.warning("the log of a Broker cannot be opened", broker=str(name), error=str(error))
-        self._dispatcher.publish(table)
+        if self._dispatcher is not None:
+            self._dispatcher.publish(table)
         self._ingress.publish(table, MappingProxyType(logs))

@@ -1,6 +1,6 @@
 """The one place that builds everything, in the order in which it is taken down again.
 
-store ─► embedded API ─► ingress (503 until it has routes) ─► control loop ─► routes ─► ready
+store ─► Kubernetes API, its own or joined ─► ingress (503 until it has routes) ─► control loop ─► routes ─► ready
 SIGTERM: not ready ─► ingress closes ─► deliveries settle, for the grace time at most ─► loop, API, store close
 """
 
@@ -25,6 +25,7 @@ import controller
 import dispatcher
 import eventing
 from broker import __version__, logs
+from broker.control_plane import config_to_join, joined, own
 from broker.dataplane import DataPlane
 from broker.dead_letters import DeadLetters
 from broker.errors import HeldError, StartError, UsageError
@@ -32,16 +33,12 @@ from broker.http_server import bind, bound, serving
 from broker.ingress.app import IngressApp
 from broker.ingress.core import Ingress
 from broker.ingress.protocol import IngressProtocol, Rendered
-from broker.manifests import Manifests
-from broker.settings import OBJECTS
+from broker.settings import Role
 from channels.errors import StoreError, StoreLocked
 from channels.registry import open_backend
 from controller.embedded.database import StoreFailed
-from controller.embedded.kubeconfig import kubeconfig_text
-from controller.embedded.routes import embedded_api
-from controller.embedded.store import open_store
-from controller.kube.client import KubeClient
 from controller.kube.config import KubeConfig
+from controller.kube.election import Election
 from controller.loop import ControlLoop, ControlSettings
 from controller.objects.annotations import lane_notes
 from controller.objects.kinds import KINDS
@@ -54,6 +51,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator
 
+    from broker.control_plane import ControlPlane
     from broker.settings import Settings
 
 log = structlog.get_logger()
@@ -77,15 +75,21 @@ def run(settings: Settings) -> None:
     _check_packages()
     _raise_file_limit()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    if not settings.api.loopback:
+    join = config_to_join(settings)
+    if join is None and not settings.api.loopback:
         raise UsageError(
             f"--api {settings.api}: the Kubernetes API has no TLS and no token yet, so only 127.0.0.1 will do"
         )
     with contextlib.ExitStack() as stack:
         listen = stack.enter_context(bind(settings.listen, "listen"))
-        api = stack.enter_context(bind(settings.api, "api"))
         # Port 0 asks for any: what was given is what is shown from here on.
-        settings = replace(settings, listen=bound(settings.listen, listen), api=bound(settings.api, api))
+        settings = replace(settings, listen=bound(settings.listen, listen))
+        api: socket.socket | KubeConfig
+        if join is None:
+            api = stack.enter_context(bind(settings.api, "api"))
+            settings = replace(settings, api=bound(settings.api, api))
+        else:
+            api = join
         try:
             asyncio.run(_serve(settings, listen, api))
         except (StoreError, StoreFailed, UsageError, BaseExceptionGroup) as error:
@@ -123,7 +127,7 @@ def _explained(error: BaseException) -> BaseException:
     return first if isinstance(first, UsageError) else error
 
 
-async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) -> None:
+async def _serve(settings: Settings, listen: socket.socket, api: socket.socket | KubeConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -132,16 +136,24 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) 
         sender = await stack.enter_async_context(Sender(SenderSettings()))
         told = _Told()
         dispatcher = Dispatcher(backend, _services(settings, sender, told))
-        kube = await stack.enter_async_context(_embedded(settings, DeadLetters(backend.state, dispatcher.retry), api))
-        ingress = Ingress()
-        publish = DataPlane(backend, ingress, dispatcher).publish
+        if isinstance(api, KubeConfig):
+            control = await stack.enter_async_context(joined(settings, api))
+        else:
+            control = await stack.enter_async_context(own(settings, DeadLetters(backend.state, dispatcher.retry), api))
+        ingress = Ingress("" if Role.INGRESS in control.roles else "this process takes no events, see its --role")
+        plane = DataPlane(backend, ingress, dispatcher if Role.DISPATCHER in control.roles else None)
         kinds = {(kind.group, kind.kind): kind for kind in KINDS}
         told.loop = ControlLoop(
-            kube, kinds, backend, publish, ControlSettings(settings.base_url, when_full=settings.when_full)
+            control.kube,
+            kinds,
+            backend,
+            plane.publish,
+            ControlSettings(settings.base_url, cluster=control.cluster, when_full=settings.when_full),
+            control.cache,
         )
-        await stack.enter_async_context(_running(told.loop, dispatcher))
+        await stack.enter_async_context(_running(told.loop, dispatcher, control))
         async with serving(IngressApp(ingress), listen, partial(IngressProtocol, ingress, Rendered())):
-            _announce(settings)
+            _announce(settings, control)
             # What was built lives as long as the process: the collector need not look at it again. And what an event is
             # made of has no cycles, so looking for them at every 700 objects is work for nothing.
             gc.freeze()
@@ -150,25 +162,6 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket) 
             log.info("stopping: no more events are taken, deliveries in flight settle", grace=settings.dispatch.grace)
             ingress.drain()
     log.info("stopped")
-
-
-@contextlib.asynccontextmanager
-async def _embedded(settings: Settings, dead_letters: DeadLetters, sock: socket.socket) -> AsyncIterator[KubeClient]:
-    """The Kubernetes API in this process, and a client of it."""
-    url = f"http://{settings.api}"
-    async with open_store(settings.data / OBJECTS) as store:
-        app = embedded_api(KINDS, store, {"deadletters.penstock.dev": dead_letters})
-        async with serving(app, sock):
-            kubeconfig = settings.data / "kubeconfig"
-            kubeconfig.write_text(kubeconfig_text(url))
-            kubeconfig.chmod(0o600)
-            async with KubeClient(KubeConfig(server=url)) as kube:
-                await Manifests(kube, KINDS).apply(settings.manifests)
-                try:
-                    yield kube
-                finally:
-                    # A server waits for its open answers, and a watch has no end of its own.
-                    app.end_watches()
 
 
 class _Told:
@@ -180,9 +173,9 @@ class _Told:
 def _services(settings: Settings, sender: Sender, told: _Told) -> Services:
     """What the dispatcher is given."""
 
-    def loaded(uid: str, generation: int) -> None:
+    def loaded(uid: str, partition: int, generation: int) -> None:
         if told.loop is not None:
-            told.loop.loaded(uid, generation)
+            told.loop.loaded(uid, partition, generation)
 
     def lane(uid: str, report: LaneReport) -> None:
         if told.loop is not None:
@@ -197,20 +190,25 @@ def _services(settings: Settings, sender: Sender, told: _Told) -> Services:
 
 
 @contextlib.asynccontextmanager
-async def _running(loop: ControlLoop, dispatcher: Dispatcher) -> AsyncIterator[None]:
+async def _running(loop: ControlLoop, dispatcher: Dispatcher, control: ControlPlane) -> AsyncIterator[None]:
     """The control loop and the dispatcher at work; leaving drains the dispatcher."""
     async with asyncio.TaskGroup() as group:
-        control = group.create_task(loop.run())
+        looping = [group.create_task(loop.run())]
+        if control.candidate is not None:
+            looping.append(group.create_task(Election(control.kube, control.candidate, loop.lead).run()))
+        elif Role.CONTROLLER in control.roles:
+            loop.lead(True)
         dispatching = group.create_task(dispatcher.run())
         try:
             yield
         finally:
             dispatcher.stop()
             await dispatching
-            control.cancel()
+            for task in looping:
+                task.cancel()
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: Settings, control: ControlPlane) -> None:
     log.info(
         "serving",
         version=__version__,
@@ -218,6 +216,8 @@ def _announce(settings: Settings) -> None:
         data=str(settings.data),
         channel=settings.channel,
     )
+    if control.cache is not None:
+        return
     print(f"export KUBECONFIG={settings.data / 'kubeconfig'}", flush=True)  # noqa: T201 - what a person needs next
     print(  # noqa: T201 - as above
         "kubectl get brokers,triggers    # then POST CloudEvents to the URL of a Broker", flush=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 
 OBJECTS: Final = "kubernetes.db"
 """The file of Brokers, Triggers and other objects in the data directory, beside the store of events."""
+
+
+ROUTES: Final = "routes.json"
+"""The file of the last known routes in the data directory of a process that joined an API server."""
+
+
+class Role(StrEnum):
+    """What a process does."""
+
+    INGRESS = "ingress"
+    DISPATCHER = "dispatcher"
+    CONTROLLER = "controller"
 
 
 class Address(NamedTuple):
@@ -44,7 +57,11 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One installation. `advertise` is the base URL that a Broker's status shows; times in seconds, sizes in bytes."""
+    """One process. `advertise` is the base URL that a Broker's status shows; times in seconds, sizes in bytes.
+
+    `kubeconfig` is that of the API server to join, None for the one of the pod, or without a cluster our own. `roles` is
+    empty for every role that fits. `namespace` is where Penstock's own objects are, "" for that of the pod or kubeconfig.
+    """
 
     listen: Address
     api: Address
@@ -52,6 +69,9 @@ class Settings:
     channel: str = "sqlite:"
     manifests: tuple[Path, ...] = ()
     advertise: str = ""
+    kubeconfig: Path | None = None
+    roles: frozenset[Role] = frozenset()
+    namespace: str = ""
     log_format: str = "text"
     log_level: str = "info"
     dispatch: DispatchSettings = field(default_factory=DispatchSettings)
@@ -89,6 +109,9 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         channel=values.channel,
         manifests=tuple(values.manifests),
         advertise=values.advertise,
+        kubeconfig=values.kubeconfig.expanduser().absolute() if values.kubeconfig is not None else None,
+        roles=frozenset(values.role),
+        namespace=values.namespace,
         log_format=values.log_format,
         log_level=values.log_level,
         dispatch=DispatchSettings(

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from broker.errors import UsageError
+from broker.settings import Role  # noqa: TC001 - pydantic needs the type at run time
 from channels.channel import ChannelSettings
 from dispatcher.settings import DispatchSettings
 from eventing.routing import WhenFull
@@ -30,6 +31,9 @@ class Sources(BaseSettings):
     data: Path | None = None
     channel: str = "sqlite:"
     manifests: Annotated[list[Path], NoDecode] = []
+    kubeconfig: Path | None = None
+    role: Annotated[list[Role], NoDecode] = []
+    namespace: str = Field(default="", pattern="^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     advertise: str = Field(default="", pattern="^$|^https?://")
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -50,6 +54,13 @@ class Sources(BaseSettings):
     def _paths(cls, value: object) -> object:
         """In the environment, paths are separated as in PATH."""
         return [part for part in value.split(":") if part] if isinstance(value, str) else value
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """Several are separated by commas."""
+        texts = value if isinstance(value, list) else [value]
+        return [part.strip() for text in texts for part in str(text).split(",") if part.strip()]
 
     @classmethod
     def settings_customise_sources(

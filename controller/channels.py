@@ -43,19 +43,41 @@ class Channels:
                 return ChannelState(ok=False, reason=type(error).__name__, message=str(error))
         return ChannelState(ok=True)
 
+    async def look(self, name: LogName) -> ChannelState:
+        """How the log is, without making it: that is for the process that leads."""
+        if name not in self._logs:
+            try:
+                self._logs[name] = await self._backend.open(name)
+            except LogNotFound:
+                return ChannelState(ok=None)
+            except ChannelError as error:
+                return ChannelState(ok=False, reason=type(error).__name__, message=str(error))
+        return ChannelState(ok=True)
+
+    def partitions(self, name: LogName) -> int:
+        """How many partitions the log has; it is open."""
+        return self._logs[name].partitions
+
+    async def is_started(self, trigger: str, name: LogName) -> bool:
+        """Whether it is stored where a Trigger begins. Raises ChannelError."""
+        if self._started.get(trigger) != name:
+            known = await self._backend.state.get_start(trigger, name)
+            if known is None or known.incarnation != self._logs[name].incarnation:
+                return False
+            self._started[trigger] = name
+        return True
+
     async def start(self, trigger: str, name: LogName, wanted: Callable[[], Start]) -> None:
         """Store where a Trigger begins, unless that is known: only then `wanted` is asked, and may raise.
 
         Raises ChannelError.
         """
-        if self._started.get(trigger) == name:
+        if await self.is_started(trigger, name):
             return
         channel = self._logs[name]
-        known = await self._backend.state.get_start(trigger, name)
-        if known is None or known.incarnation != channel.incarnation:
-            start = wanted()
-            positions = {number: await _before(channel, number, start) for number in range(channel.partitions)}
-            await self._backend.state.put_start(StartRecord(trigger, name, channel.incarnation, positions))
+        start = wanted()
+        positions = {number: await _before(channel, number, start) for number in range(channel.partitions)}
+        await self._backend.state.put_start(StartRecord(trigger, name, channel.incarnation, positions))
         self._started[trigger] = name
 
     async def keep_only(self, wanted: set[LogName]) -> None:

@@ -1,11 +1,15 @@
 """The control loop: watches objects, sets their statuses, and publishes the routing table.
 
-    reflectors ──► world ──► dirty Brokers and Triggers ──► reconcile (pure) ──► status patch
+    reflectors ──► world ──► dirty Brokers and Triggers ──► reconcile (pure) ──► StatusWriter
                                      ▲                           │
                    what the data plane has loaded                └──► routes ──► RoutingTable ──► publish
 
 An object is looked at again when it, or anything that its last reconciliation asked for, changes. A status is made from
 facts and never read back to decide anything, so a restart comes to the same result.
+
+Of the processes that share a control plane one leads: it makes and removes logs, stores where Triggers begin, and writes
+statuses. The others follow: they build the same table for their data planes, and tell in annotations of the statuses
+what those do.
 """
 
 from __future__ import annotations
@@ -21,15 +25,15 @@ import structlog
 from channels.errors import ChannelError
 from channels.records import LogName
 from controller.channels import Channels
-from controller.kube.errors import KubeError, NotFound
+from controller.kube.errors import KubeError
 from controller.kube.reflector import Reflector
-from controller.objects.annotations import InvalidAnnotation
-from controller.objects.kind import EMPTY
-from controller.objects.views import EVENTING, broker_key, name_of, uid_of
+from controller.objects.annotations import FULL, InvalidAnnotation, loaded_note, number_of
+from controller.objects.views import EVENTING, broker_key, child, name_of, uid_of
 from controller.reconcile.broker import BrokerFacts, is_ours, reconcile_broker
 from controller.reconcile.config import WHEN_FULL, broker_config
 from controller.reconcile.trigger import TriggerFacts, reconcile_trigger, start_of
 from controller.reconcile.world import Seen
+from controller.statuses import StatusWriter
 from controller.world import LiveWorld
 from eventing.routing import BrokerRoute, RoutingTable, TriggerRoute, WhenFull
 from eventing.timestamps import rfc3339
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from channels.driver import Backend
+    from controller.cache import ObjectCache
     from controller.kube.client import KubeClient
     from controller.objects.kind import JsonObject, Kind, ObjectKey
 
@@ -45,6 +50,12 @@ log = structlog.get_logger()
 
 RETRY = 1.0
 """Seconds until something is tried again that the channel or the API refused."""
+
+FIRST_LIST = 5.0
+"""Seconds that the API server has for its first lists; then a process that has cached objects begins with those."""
+
+FIND_KIND = 60.0
+"""Seconds until a kind that a destination names, and that the server does not have, is looked for again."""
 
 WATCHED = frozenset(
     {
@@ -57,6 +68,10 @@ WATCHED = frozenset(
     }
 )
 """The kinds that a Broker, a Trigger or a destination may depend on."""
+
+
+class _NotStarted(Exception):
+    """Where a Trigger begins is not stored yet; the process that leads will do it."""
 
 
 class Publish(Protocol):
@@ -96,7 +111,9 @@ class _Routes:
 
 
 class ControlLoop:
-    """Runs until cancelled. `loaded` is called by the data plane; everything else happens in `run`."""
+    """Runs until cancelled. `loaded`, `note` and `mark` are called by the data plane, `lead` by whoever holds the election;
+    everything else happens in `run`. It follows until it is told to lead.
+    """
 
     def __init__(
         self,
@@ -105,17 +122,18 @@ class ControlLoop:
         backend: Backend,
         publish: Publish,
         settings: ControlSettings,
+        cache: ObjectCache | None = None,
     ) -> None:
         self._kube = kube
-        self._kinds = kinds
+        self._cache = cache
         self._channels = Channels(backend)
         self._publish = publish
         self._settings = settings
         self._world = LiveWorld()
+        self._statuses = StatusWriter(kube, kinds, self._world.get, self._seen)
         self._routes = _Routes()
-        self._loaded: dict[str, int] = {}
-        self._notes: dict[str, Mapping[str, str]] = {}
-        self._marks: dict[str, int] = {}
+        self._leads = False
+        self._loaded: dict[str, dict[int, int]] = {}
         self._keys: dict[str, ObjectKey] = {}
         self._logs: dict[ObjectKey, LogName] = {}
         self._dirty: dict[ObjectKey, None] = {}
@@ -123,51 +141,117 @@ class ControlLoop:
         self._failed: set[ObjectKey] = set()
         self._wake = asyncio.Event()
         self._published: RoutingTable | None = None
-        self._reflectors = [Reflector(kube, kinds[one], self._on_change) for one in sorted(WATCHED)]
+        self._swept = False
+        self._reflectors = [
+            Reflector(kube, kinds[one], self._on_change, optional=one[0] != EVENTING) for one in sorted(WATCHED)
+        ]
+        self._kinds_watched = set(WATCHED)
 
-    def loaded(self, uid: str, generation: int) -> None:
-        """The data plane serves this generation of a Trigger."""
-        if self._loaded.get(uid) != generation:
-            self._loaded[uid] = generation
-            self._mark_object(uid)
+    def lead(self, leads: bool) -> None:
+        """Lead from now on, or follow another process."""
+        if leads == self._leads:
+            return
+        self._leads = leads
+        self._swept = False
+        for uid, key in self._keys.items():
+            self._mark(key)
+            if not leads:
+                self._tell_loaded(uid)
 
-    def note(self, uid: str, notes: Mapping[str, str]) -> None:
-        """What the data plane tells of a Trigger: annotations of its status, none where there is nothing to tell."""
-        if self._notes.get(uid, EMPTY) != notes:
-            self._notes[uid] = notes
-            self._mark_object(uid)
+    def loaded(self, uid: str, partition: int, generation: int) -> None:
+        """The data plane of this process serves this generation of a Trigger, in this partition."""
+        known = self._loaded.setdefault(uid, {})
+        if known.get(partition) != generation:
+            known[partition] = generation
+            if not self._leads:
+                self._tell_loaded(uid)
+            elif uid in self._keys:
+                self._mark(self._keys[uid])
+
+    def _tell_loaded(self, uid: str) -> None:
+        self.note(uid, {loaded_note(number): str(known) for number, known in self._loaded.get(uid, {}).items()})
+
+    def note(self, uid: str, notes: Mapping[str, str | None]) -> None:
+        """What the data plane tells of an object: annotations of its status, None for those that are to go."""
+        if uid in self._keys and notes:
+            self._statuses.note(self._keys[uid], notes)
 
     def mark(self, uid: str, percent: int) -> None:
         """The data plane tells that the channel of a Broker reached or left a mark: so much of its room is taken."""
-        self._marks[uid] = percent
-        self._mark_object(uid)
-
-    def _mark_object(self, uid: str) -> None:
-        if uid in self._keys:
-            self._mark(self._keys[uid])
+        self.note(uid, {FULL: str(percent) if percent else None})
 
     async def run(self) -> None:
         """Watch and reconcile. The first table is published when every kind was listed once."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._statuses.run())
             for reflector in self._reflectors:
                 group.create_task(reflector.run())
-            for reflector in self._reflectors:
-                await reflector.synced.wait()
+            if self._cache is not None:
+                group.create_task(self._cache.run(self._world.in_use))
+            await self._first_objects()
             while True:
                 await self._reconcile_dirty()
+                self._watch_new_kinds(group)
                 await self._publish_changes()
                 await self._wake.wait()
                 self._wake.clear()
+
+    async def _first_objects(self) -> None:
+        """Wait for the first list of every kind; where the server does not answer, begin with what is cached."""
+        cached = self._cache.objects if self._cache is not None else ()
+        try:
+            async with asyncio.timeout(FIRST_LIST if cached else None):
+                for reflector in self._reflectors:
+                    await reflector.synced.wait()
+        except TimeoutError:
+            log.warning("the API server does not answer: the last known routes are used", objects=len(cached))
+            for reflector in self._reflectors:
+                kind = reflector.kind
+                if not reflector.synced.is_set():
+                    reflector.seed(
+                        obj
+                        for obj in cached
+                        if (obj.get("apiVersion"), obj.get("kind")) == (kind.api_version, kind.kind)
+                    )
+
+    def _watch_new_kinds(self, group: asyncio.TaskGroup) -> None:
+        """A destination may be of any kind that has an address: watch those that somebody names."""
+        for group_name, kind in self._world.kinds_asked_for - self._kinds_watched if self._settings.cluster else ():
+            self._kinds_watched.add((group_name, kind))
+            group.create_task(self._watch_kind(group_name, kind))
+
+    async def _watch_kind(self, group: str, name: str) -> None:
+        while True:
+            try:
+                kind = await self._kube.find_kind(group, name)
+            except KubeError as error:
+                log.warning("a kind cannot be looked up; trying again", kind=f"{name}.{group}", error=str(error))
+                kind = None
+            if kind is not None:
+                await Reflector(self._kube, kind, self._on_change, optional=True).run()
+            await asyncio.sleep(FIND_KIND)
 
     # --- what changed ---------------------------------------------------------------------------------------------
 
     def _on_change(self, key: ObjectKey, obj: JsonObject | None) -> None:
         if key.group == EVENTING:
             self._mark(key)
+            self._remember(key, obj)
+        self._seen(key, obj)
+
+    def _remember(self, key: ObjectKey, obj: JsonObject | None) -> None:
+        before = self._world.get(key)
+        if before is not None and (obj is None or uid_of(obj) != uid_of(before)):
+            self._keys.pop(uid_of(before), None)
+            self._loaded.pop(uid_of(before), None)
         if key.kind == "Broker":
             self._logs.pop(key, None)
-            if obj is not None:
+        if obj is not None:
+            self._keys[uid_of(obj)] = key
+            if key.kind == "Broker":
                 self._logs[key] = _log_name(obj)
+
+    def _seen(self, key: ObjectKey, obj: JsonObject | None) -> None:
         for dependent in self._world.put(key, obj):
             self._mark(dependent)
 
@@ -191,7 +275,10 @@ class ControlLoop:
             try:
                 await (self._broker(key) if key.kind == "Broker" else self._trigger(key))
                 self._failed.discard(key)
-            except (ChannelError, KubeError) as error:
+            except _NotStarted:
+                self._failed.add(key)
+                self._later(key)
+            except ChannelError as error:
                 log.warning(
                     "reconciliation failed; trying again",
                     object=f"{key.kind} {key.namespace}/{key.name}",
@@ -209,16 +296,19 @@ class ControlLoop:
         seen = Seen(self._world)
         config = broker_config(broker, seen, cluster=self._settings.cluster)
         when_full = config.when_full or self._settings.when_full
-        state = await self._channels.ensure(_log_name(broker), {WHEN_FULL: when_full.value})
+        name = _log_name(broker)
+        if self._leads:
+            state = await self._channels.ensure(name, {WHEN_FULL: when_full.value})
+        else:
+            state = await self._channels.look(name)
         if state.ok is not True:
             self._later(key)
-        uid = uid_of(broker)
-        self._keys[uid] = key
-        facts = BrokerFacts(self._settings.base_url, state, self._marks.get(uid, 0), self._settings.when_full)
+        percent = number_of(child(broker, "status", "annotations"), FULL) or 0
+        facts = BrokerFacts(self._settings.base_url, state, percent, self._settings.when_full)
         plan = reconcile_broker(broker, seen, facts, now=_now(), cluster=self._settings.cluster)
         self._world.depends(key, seen.keys)
         self._routes.brokers[key] = plan.route
-        await self._set_status(key, broker, plan.status)
+        self._set_status(key, plan.status)
 
     async def _trigger(self, key: ObjectKey) -> None:
         trigger = self._world.get(key)
@@ -226,7 +316,6 @@ class ControlLoop:
             self._routes.triggers.pop(key, None)
             self._world.depends(key, frozenset())
             return
-        self._keys[uid_of(trigger)] = key
         seen = Seen(self._world)
         its_broker = broker_key(trigger)
         broker = seen.get(its_broker)
@@ -242,7 +331,7 @@ class ControlLoop:
             self._routes.triggers.pop(key, None)
         else:
             self._routes.triggers[key] = (its_broker, plan.route)
-        await self._set_status(key, trigger, plan.status)
+        self._set_status(key, plan.status)
 
     async def _facts(self, trigger: JsonObject, broker: JsonObject | None) -> TriggerFacts:
         uid = uid_of(trigger)
@@ -252,25 +341,29 @@ class ControlLoop:
         if not self._channels.is_open(name):
             return TriggerFacts(problem="The Broker's channel is not ready.")
         try:
-            await self._channels.start(uid, name, lambda: start_of(trigger))
+            if self._leads:
+                await self._channels.start(uid, name, lambda: start_of(trigger))
+            elif not await self._channels.is_started(uid, name):
+                start_of(trigger)
+                raise _NotStarted
         except InvalidAnnotation:
             # The reconciler finds the same fault and says it.
             return TriggerFacts()
-        return TriggerFacts(True, self._loaded.get(uid), notes=self._notes.get(uid, EMPTY))
+        return TriggerFacts(start_stored=True, loaded_generation=self._loaded_generation(trigger, name))
 
-    async def _set_status(self, key: ObjectKey, obj: JsonObject, status: JsonObject) -> None:
-        present = obj.get("status") or {}
-        if present == status:
-            return
-        # A merge patch keeps what it does not name: what is no longer true must be named as null.
-        patch = {**dict.fromkeys(present.keys() - status.keys()), **status}
-        kind = self._kinds[key.group, key.kind]
-        try:
-            patched = await self._kube.patch_status(kind, key.namespace, key.name, {"status": patch})
-        except NotFound:
-            return
-        for dependent in self._world.put(key, patched):
-            self._mark(dependent)
+    def _loaded_generation(self, trigger: JsonObject, name: LogName) -> int | None:
+        """The generation that is served in every partition, here or by what other processes tell; None for none."""
+        here = self._loaded.get(uid_of(trigger), {})
+        told = child(trigger, "status", "annotations")
+        oldest: int | None = None
+        for partition in range(self._channels.partitions(name)):
+            served = max(here.get(partition, -1), number_of(told, loaded_note(partition)) or -1)
+            oldest = served if oldest is None else min(oldest, served)
+        return oldest if oldest is not None and oldest >= 0 else None
+
+    def _set_status(self, key: ObjectKey, status: JsonObject) -> None:
+        if self._leads:
+            self._statuses.put(key, status)
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
@@ -279,12 +372,15 @@ class ControlLoop:
         # A Trigger whose reconciliation failed may be missing from the table, and must not look deleted.
         live = not self._failed and all(reflector.live for reflector in self._reflectors)
         table = self._routes.table(generation, live=live)
-        if self._published and (self._published.brokers, self._published.live) == (table.brokers, table.live):
-            return
-        await self._publish(table)
-        self._published = table
-        if table.live:
+        if not self._published or (self._published.brokers, self._published.live) != (table.brokers, table.live):
+            await self._publish(table)
+            self._published = table
+            self._swept = False
+            if self._cache is not None and live:
+                self._cache.changed()
+        if live and self._leads and not self._swept:
             await self._channels.keep_only(set(self._logs.values()))
+            self._swept = True
 
 
 def _log_name(broker: JsonObject) -> LogName:

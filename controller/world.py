@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from controller.reconcile.world import dependency_key, slices_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from controller.objects.kind import JsonObject, ObjectKey
 
@@ -20,6 +20,8 @@ class LiveWorld:
         self._slices: dict[ObjectKey, dict[ObjectKey, JsonObject]] = {}
         self._asked: dict[ObjectKey, frozenset[ObjectKey]] = {}
         self._dependents: dict[ObjectKey, dict[ObjectKey, None]] = {}
+        self.kinds_asked_for: set[tuple[str, str]] = set()
+        """Group and kind of everything that somebody ever depended on."""
 
     def get(self, key: ObjectKey) -> JsonObject | None:
         """The object with this key, or None where it does not exist."""
@@ -40,6 +42,12 @@ class LiveWorld:
             self._objects[key] = obj
         return [dependent for one in concerned for dependent in self._dependents.get(one, ())]
 
+    def in_use(self) -> Iterator[JsonObject]:
+        """The objects that somebody depends on, and those who depend on others: all that a table is made of."""
+        for key, obj in self._objects.items():
+            if key in self._asked or dependency_key(obj) in self._dependents:
+                yield obj
+
     def _put_slice(self, key: ObjectKey, before: JsonObject | None, obj: JsonObject | None) -> None:
         if before is not None:
             self._slices.get(dependency_key(before), {}).pop(key, None)
@@ -54,6 +62,7 @@ class LiveWorld:
                 del self._dependents[one]
         for one in on:
             self._dependents.setdefault(one, {})[key] = None
+            self.kinds_asked_for.add((one.group, one.kind))
         if on:
             self._asked[key] = on
         else:

@@ -139,7 +139,7 @@ class PartitionDispatch:
         )
         self._sweep_wanted.set()
         for uid in self._lanes.keys() & triggers.keys():
-            self._services.on_loaded(uid, triggers[uid].generation)
+            self._services.on_loaded(uid, self.number, triggers[uid].generation)
 
     def _known(self) -> set[str]:
         return {*self._lanes, *(self._found.uids if self._found else ())}

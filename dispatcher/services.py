@@ -58,15 +58,15 @@ class LaneReport:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`on_loaded(uid, generation)` is told which Triggers are served, `on_lane(uid, report)` what becomes of them: some
-    seconds after it changed. `on_mark(uid, per cent)` is told when the log of a Broker reaches or leaves a mark of
+    """`on_loaded(uid, partition, generation)` is told which Triggers are served, `on_lane(uid, report)` what becomes of
+    them: some seconds after it changed. `on_mark(uid, per cent)` is told when the log of a Broker reaches or leaves a mark of
     `dispatcher.retention`. Without `begin` every attempt is made by `post`.
     """
 
     post: Post
     settings: DispatchSettings
     budget: ByteBudget
-    on_loaded: Callable[[str, int], None]
+    on_loaded: Callable[[str, int, int], None]
     begin: Begin | None = None
     on_lane: Callable[[str, LaneReport], None] | None = None
     on_mark: Callable[[str, int], None] | None = None

@@ -44,9 +44,10 @@ RETRY_LATER = 5
 
 
 class Ingress:
-    """Takes events for the Brokers of the latest routing table that was published."""
+    """Takes events for the Brokers of the latest routing table that was published; one that `refuses` says why it takes none."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuses: str = "") -> None:
+        self._refuses = refuses
         self._table: RoutingTable | None = None
         self._logs: Mapping[ObjectName, Log] = MappingProxyType({})
         self._draining = False
@@ -134,6 +135,8 @@ class Ingress:
         return plain if plain in self._table.brokers else None
 
     def _log(self, target: ObjectName) -> Log | Answer:
+        if self._refuses:
+            return problem(503, self._refuses)
         if self._table is None:
             return problem(503, "the routes are not loaded yet: try again", retry_after=RETRY_SOON)
         broker = self._table.brokers.get(target)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 VERSION: JsonObject = {
     "major": "1",
     "minor": "32",
-    "gitVersion": "v1.32.3",
+    "gitVersion": "v1.32.3+penstock",
     "gitCommit": "",
     "gitTreeState": "clean",
     "buildDate": "2026-01-01T00:00:00Z",

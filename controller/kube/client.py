@@ -13,6 +13,7 @@ import msgspec
 
 from controller.kube.errors import AlreadyExists, ApiUnavailable, Gone, Invalid, KubeconfigError, NotFound, error_of
 from controller.kube.transport import TokenAuth, make_transport
+from controller.objects.kind import Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from controller.kube.config import KubeConfig
     from controller.kube.errors import KubeError
-    from controller.objects.kind import JsonObject, Kind
+    from controller.objects.kind import JsonObject
 
 FIELD_MANAGER = "penstock"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -142,6 +143,33 @@ class KubeClient:
     async def post(self, kind: Kind, namespace: str, name: str, subresource: str, body: JsonObject) -> JsonObject:
         """Ask for an action that is a subresource, as `retry` of a dead letter is."""
         return await self._request("POST", _path(kind, namespace, name, subresource), body=body)
+
+    async def replace(self, kind: Kind, obj: JsonObject) -> JsonObject:
+        """Put `obj` in the place of the object of its name. Its `metadata.resourceVersion` is a precondition: Conflict."""
+        metadata = obj["metadata"]
+        path = _path(kind, metadata.get("namespace", ""), metadata["name"])
+        return await self._request("PUT", path, body=obj, params=_WRITE)
+
+    async def version(self) -> str:
+        """The version that the server says it is, such as `v1.33.1`."""
+        return str((await self._request("GET", "/version")).get("gitVersion") or "")
+
+    async def find_kind(self, group: str, name: str) -> Kind | None:
+        """A kind that is known by its group and name only, at the version that the server prefers; None where it has none."""
+        try:
+            if group:
+                preferred = (await self._request("GET", f"/apis/{quote(group, safe='')}")).get("preferredVersion") or {}
+                version, path = str(preferred.get("version") or ""), f"/apis/{quote(group, safe='')}"
+            else:
+                version, path = "v1", "/api"
+            resources = (await self._request("GET", f"{path}/{quote(version, safe='')}")).get("resources") or []
+        except NotFound:
+            return None
+        for one in resources:
+            if one.get("kind") == name and "/" not in str(one.get("name")):
+                singular = str(one.get("singularName") or name.lower())
+                return Kind(group, version, name, str(one["name"]), singular, namespaced=bool(one.get("namespaced")))
+        return None
 
     async def list(self, kind: Kind, namespace: str = "", *, query: Mapping[str, str] | None = None) -> ObjectList:
         """All objects of the kind, read page by page. `query` has `labelSelector`, `fieldSelector` and the like."""

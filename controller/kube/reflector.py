@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import structlog
 
-from controller.kube.errors import ApiUnavailable, Gone, KubeError
+from controller.kube.errors import ApiUnavailable, Gone, KubeError, NotFound
 from controller.objects.kind import ObjectKey
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
     from controller.kube.client import ObjectList, WatchEvent
     from controller.objects.kind import JsonObject, Kind
@@ -58,13 +58,14 @@ class Pace:
     The k-th failure in a row waits `first` x 2^(k-1), at most `longest`, less up to half of that by chance, so that many
     processes do not come back at once. A watch lasts `watch` to twice that, and ends a row of failures once it brought
     something or has stood for `settled` (a quiet one may bring nothing until its end; more than the client waits for an
-    answer). `sleep` and `chance` (0 to 1) are for tests.
+    answer). A kind that is not installed is asked for again after `absent`. `sleep` and `chance` (0 to 1) are for tests.
     """
 
     first: float = 0.5
     longest: float = 30.0
     watch: int = 300
     settled: float = 60.0
+    absent: float = 60.0
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     chance: Callable[[], float] = random.random
 
@@ -81,7 +82,7 @@ class Reflector:
 
     `on_change` runs in the event loop and must not block; an error from it is a bug and ends `run`. An object that was
     deleted and made again while nobody looked is told as both. `synced` is set after the first list was told. The objects
-    come without `managedFields`, which are often their larger half.
+    come without `managedFields`, which are often their larger half. An `optional` kind need not be installed.
     """
 
     def __init__(
@@ -91,6 +92,8 @@ class Reflector:
         on_change: Callable[[ObjectKey, JsonObject | None], None],
         selection: Selection = EVERYTHING,
         pace: Pace = CALM,
+        *,
+        optional: bool = False,
     ) -> None:
         self.kind = kind
         self.store: dict[ObjectKey, JsonObject] = {}
@@ -101,13 +104,20 @@ class Reflector:
         self._on_change = on_change
         self._selection = selection
         self._pace = pace
+        self._optional = optional
+        self._absent = False
         self._version: str | None = None
         self._failures = 0
 
     @property
     def live(self) -> bool:
         """Whether the store comes from a list that succeeded in this process, and no newer one is owed."""
-        return self._version is not None
+        return self._version is not None or self._absent
+
+    def seed(self, objects: Iterable[JsonObject]) -> None:
+        """Begin with objects as they were once, until the first list says how they are now."""
+        for obj in objects:
+            self._put(self._key(obj), obj)
 
     async def run(self) -> NoReturn:
         """Keep the store fresh until cancelled."""
@@ -119,10 +129,24 @@ class Reflector:
             except Gone as error:
                 self._version = None
                 self._failed(error)
+            except NotFound as error:
+                if self._optional:
+                    await self._wait_for_kind()
+                    continue
+                self._failed(error)
             except KubeError as error:
                 self._failed(error)
             # Also after a watch that ended as it should: a server that ends each one at once must not be hammered.
             await self._pace.sleep(self._delay())
+
+    async def _wait_for_kind(self) -> None:
+        """The server does not serve the kind, so there are no objects of it, until it is installed."""
+        self._absent, self._version = True, None
+        for key in list(self.store):
+            self._remove(key)
+        self._recovered()
+        self.synced.set()
+        await self._pace.sleep(self._pace.absent)
 
     async def _list(self) -> str:
         listed = await self._kube.list(self.kind, self._selection.namespace, query=self._selection.query)
@@ -131,7 +155,7 @@ class Reflector:
             self._remove(key)
         for key, obj in found.items():
             self._put(key, obj)
-        self._version = listed.resource_version
+        self._version, self._absent = listed.resource_version, False
         self.synced.set()
         return listed.resource_version
 

@@ -122,16 +122,32 @@ def rate_of(trigger: JsonObject) -> float | None:
 SKIPPED = "penstock.dev/skipped"
 """On a Trigger's status: retention removed events before the Trigger had them."""
 
+FULL = "penstock.dev/full"
+"""On a Broker's status: how many per cent of the room for new events are taken, in steps; not there below the first."""
 
-def lane_notes(doing: str, behind: int, parked: int, skipped: int) -> dict[str, str]:
-    """How a Trigger's status says what its lane does: annotations of the status, none for a lane that keeps up."""
-    notes = {
-        "lane": doing,
-        "behind": f"{behind} positions at most" if behind else "",
-        "parked": str(parked or ""),
-        "skipped": f"{skipped} positions at most" if skipped else "",
+
+def lane_notes(doing: str, behind: int, parked: int, skipped: int) -> dict[str, str | None]:
+    """How a Trigger's status says what its lane does: annotations of the status, None for those that are to go.
+
+    That events were skipped stays true after a restart, when nobody counts them any more.
+    """
+    notes: dict[str, str | None] = {
+        f"{PREFIX}lane": doing or None,
+        f"{PREFIX}behind": f"{behind} positions at most" if behind else None,
+        f"{PREFIX}parked": str(parked) if parked else None,
     }
-    return {f"{PREFIX}{name}": value for name, value in notes.items() if value}
+    return {**notes, SKIPPED: f"{skipped} positions at most"} if skipped else notes
+
+
+def loaded_note(partition: int) -> str:
+    """On a Trigger's status: the generation of it that the owner of this partition serves, where that is another process."""
+    return f"{PREFIX}loaded-{partition}"
+
+
+def number_of(notes: JsonObject, name: str) -> int | None:
+    """The number in an annotation of a status, None where there is none."""
+    value = notes.get(name)
+    return int(value) if isinstance(value, str) and value.isdecimal() else None
 
 
 def unknown(trigger: JsonObject) -> tuple[str, ...]:

@@ -6,13 +6,12 @@ no event is lost or goes where it should not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from controller.objects.annotations import (
     DEFAULT_IN_FLIGHT,
     PAUSED,
-    SKIPPED,
     InvalidAnnotation,
     is_paused,
     max_in_flight_of,
@@ -23,7 +22,6 @@ from controller.objects.annotations import (
 )
 from controller.objects.field_errors import joined
 from controller.objects.field_rules import attempt_errors
-from controller.objects.kind import EMPTY
 from controller.objects.validate_trigger import filter_faults
 from controller.objects.views import broker_key, child, condition_of, generation_of, name_of, string, uid_of
 from controller.reconcile.broker import dead_letter_sink, dead_letter_sink_resolved, destination_status
@@ -37,7 +35,7 @@ from eventing.filters import parse_filter
 from eventing.routing import Order, TriggerRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from controller.objects.kind import JsonObject
     from controller.reconcile.world import World
@@ -54,19 +52,17 @@ class TriggerFacts:
     """What is known of a Trigger beside the objects.
 
     `start_stored` says that its start position is durable, `loaded_generation` which generation of the Trigger the data
-    plane has loaded (None for none), `problem` why it cannot be served now ("" where it can). `notes` are annotations of
-    the status: what its lane is doing.
+    plane has loaded (None for none), `problem` why it cannot be served now ("" where it can).
     """
 
     start_stored: bool = False
     loaded_generation: int | None = None
     problem: str = ""
-    notes: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
 class TriggerPlan:
-    """What follows from a Trigger: its whole new status, and its route; without its Broker there is no route."""
+    """What follows from a Trigger: its new status, all but the annotations, and its route, none without its Broker."""
 
     status: JsonObject
     route: TriggerRoute | None
@@ -121,10 +117,6 @@ def reconcile_trigger(
         **destination_status("subscriber", parts.subscriber),
         **destination_status("deadLetterSink", parts.sink),
     }
-    # That events were skipped stays true after a restart, when nobody counts them any more.
-    skipped = string(child(trigger, "status", "annotations"), SKIPPED)
-    if notes := {**({SKIPPED: skipped} if skipped else {}), **facts.notes}:
-        status["annotations"] = notes
     return TriggerPlan(status, None if broker is None else _route(trigger, parts))
 
 

@@ -196,4 +196,6 @@ async def test_a_status_says_what_the_lane_is_doing(penstock: Callable[..., Pens
         assert "waiting for its rate" in one.kubectl("get", "trigger", "t", "-o", notes).stdout
         one.kubectl("annotate", "trigger", "t", "penstock.dev/rate-")
         await eventually(lambda: len(subscriber.requests) == 40, "all are delivered")
-        await eventually(lambda: not one.kubectl("get", "trigger", "t", "-o", notes).stdout, "there is nothing to tell")
+        await eventually(
+            lambda: one.kubectl("get", "trigger", "t", "-o", notes).stdout == "{}", "there is nothing to tell"
+        )

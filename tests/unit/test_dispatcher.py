@@ -131,8 +131,7 @@ async def dispatching(
     told: Told | None = None,
 ) -> AsyncIterator[Dispatcher]:
     """A dispatcher that runs; leaving stops it in good order, or (`crash`) without a word."""
-    loaded: dict[str, int] = {}
-    services = Services(network.post, settings, ByteBudget(settings.byte_budget), loaded.__setitem__)
+    services = Services(network.post, settings, ByteBudget(settings.byte_budget), lambda *_: None)
     if told is not None:
         services = replace(services, on_lane=told.lanes.__setitem__, on_mark=lambda _, mark: told.marks.append(mark))
     dispatcher = Dispatcher(backend, services)

@@ -85,7 +85,7 @@ async def test_plain_discovery(api: httpx.AsyncClient) -> None:
     rows = (await api.get("/apis/toys.example.com/v1/")).json()["resources"]
     assert [row["name"] for row in rows] == ["toys", "toys/status"]
     assert (await api.get("/api/v1")).json()["groupVersion"] == "v1"
-    assert (await api.get("/version/")).json()["gitVersion"] == "v1.32.3"
+    assert (await api.get("/version/")).json()["gitVersion"] == "v1.32.3+penstock"
     for path in ("/healthz", "/livez", "/readyz"):
         assert (await api.get(path)).text == "ok"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.objects.annotations import InvalidAnnotation, lane_notes
+from controller.objects.annotations import InvalidAnnotation
 from controller.reconcile.trigger import TriggerFacts, TriggerPlan, reconcile_trigger, start_of
 from controller.reconcile.world import Objects
 from eventing.delivery import DEFAULT_DELIVERY, Destination
@@ -390,24 +390,3 @@ def test_any_stored_object_has_a_status(spec: object) -> None:
     plan = reconciled(trigger)
     assert condition(plan, "Ready")[0] == "False"
     assert route_of(plan).held
-
-
-def test_what_the_lane_tells_stands_in_the_status_as_long_as_it_is_told() -> None:
-    notes = lane_notes("catching up", 120, 3, 0)
-    plan = reconcile_trigger(a_trigger(), a_broker(), Objects([]), replace(FACTS, notes=notes), now=NOW)
-    assert plan.status["annotations"] == {
-        "penstock.dev/lane": "catching up",
-        "penstock.dev/behind": "120 positions at most",
-        "penstock.dev/parked": "3",
-    }
-    later = {**a_trigger(), "status": plan.status}
-    assert "annotations" not in reconcile_trigger(later, a_broker(), Objects([]), FACTS, now=NOW).status
-
-
-def test_that_positions_were_skipped_stays_in_the_status() -> None:
-    """After a restart nobody counts them any more, and they are lost all the same."""
-    facts = replace(FACTS, notes=lane_notes("", 0, 0, 77))
-    before = reconcile_trigger(a_trigger(), a_broker(), Objects([]), facts, now=NOW).status
-    assert before["annotations"] == {"penstock.dev/skipped": "77 positions at most"}
-    later = {**a_trigger(), "status": before}
-    assert reconcile_trigger(later, a_broker(), Objects([]), FACTS, now=NOW).status == before
