@@ -52,7 +52,8 @@ class Penstock:
         self.api_port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.api = f"http://127.0.0.1:{self.api_port}"
-        self.log = data.parent / "penstock.log"
+        self.log = data.parent / f"{data.name}.log"
+        self.kubeconfig = data / "kubeconfig"
         self._args = args
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,8 +109,8 @@ class Penstock:
             self.kill()
 
     def kubectl(self, *args: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        """The real kubectl with DATA/kubeconfig."""
-        env = {**os.environ, "KUBECONFIG": str(self.data / "kubeconfig")}
+        """The real kubectl with `kubeconfig`: DATA/kubeconfig, unless a test joins another API server."""
+        env = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
         kubectl = shutil.which("kubectl")
         assert kubectl, "kubectl is not on the PATH: see scripts/test"
         return subprocess.run(

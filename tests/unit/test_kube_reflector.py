@@ -20,7 +20,7 @@ from controller.kube.reflector import Pace, Reflector, Selection
 from controller.objects.kind import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from contextlib import AbstractContextManager
 
     from controller.objects.kind import JsonObject, ObjectKey
@@ -105,6 +105,8 @@ async def reflecting(
     server_up: asyncio.Event | None = None,
     up_after: int = 0,
     settled: float = 60.0,
+    optional: bool = False,
+    seed: Iterable[JsonObject] = (),
 ) -> AsyncIterator[Watched]:
     """A Reflector of the Brokers in `team`; sleeps are recorded, not slept. With `server_up` the server starts late."""
     app = ScriptedServer(script)
@@ -128,7 +130,8 @@ async def reflecting(
             sock.listen()
         async with KubeClient(KubeConfig(server=f"http://127.0.0.1:{sock.getsockname()[1]}")) as kube:
             pace = Pace(sleep=sleep, chance=lambda: 0.0, watch=240, settled=settled)
-            reflector = Reflector(kube, BROKER, on_change or tell, Selection("team"), pace)
+            reflector = Reflector(kube, BROKER, on_change or tell, Selection("team"), pace, optional=optional)
+            reflector.seed(seed)
             task = asyncio.create_task(reflector.run())
             if server_up is not None:
                 await server_up.wait()
@@ -285,6 +288,26 @@ async def test_a_server_that_is_away_at_first_is_waited_for() -> None:
         assert seen.told == [("team/a", "3")]
         assert seen.delays[:3] == [0.5, 1.0, 2.0]
         assert seen.reflector.synced.is_set()
+
+
+async def test_a_kind_that_is_not_installed_has_no_objects_until_it_is() -> None:
+    """An optional kind is looked for at rest, and that counts as a list; deleting the kind deletes its objects."""
+    absent = Answer(status=404)
+    script = [absent, absent, listed("5", obj("a", "3")), Answer((EXPIRED,)), absent, listed("9")]
+    async with reflecting(script, optional=True) as seen:
+        await seen.server.done.wait()
+        assert seen.delays == [60.0, 60.0, 0.5, 60.0]
+        assert seen.told == [("team/a", "3"), ("team/a", None)]
+        assert seen.reflector.synced.is_set()
+        assert seen.reflector.error is None
+
+
+async def test_what_it_begins_with_counts_until_the_first_list() -> None:
+    """Objects from before are told at once; those that are gone meanwhile are told as deleted with the list."""
+    seeds = [obj("a", "3"), obj("b", "4")]
+    async with reflecting([listed("9", obj("a", "3"), obj("c", "8"))], seed=seeds) as seen:
+        await seen.server.done.wait()
+        assert seen.told == [("team/a", "3"), ("team/b", "4"), ("team/b", None), ("team/c", "8")]
 
 
 async def test_cancelling_hangs_up() -> None:
