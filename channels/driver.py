@@ -112,7 +112,25 @@ class State(Protocol):
     """What dispatch remembers, in `SLOTS` slots, each written by its owner only."""
 
     async def claims(self) -> Mapping[int, Claim]:
-        """The slots that this process owns now. A write under an older claim number than the latest is refused."""
+        """The slots that this process may serve now. A write under an older claim number than the latest is refused.
+
+        A slot that is to go to another process is no longer among them, and stays this process's until `release`.
+        """
+        ...
+
+    async def claims_changed(self) -> None:
+        """Return once `claims` may say something else than when it was asked last."""
+        ...
+
+    def may_start(self, claim: Claim) -> bool:
+        """Whether a request may begin under this claim: its lease has not run out, nor another process taken the slot.
+
+        It is asked before every attempt, so it only looks at what this process knows.
+        """
+        ...
+
+    async def release(self, slot: int) -> None:
+        """The dispatch of a slot that is no longer among the claims has ended: others may have it at once."""
         ...
 
     async def load(self, slot: int) -> SlotState:

@@ -19,7 +19,7 @@ from dispatcher.dispatch import Job, Made, Settlement, dispatch, first_request
 from dispatcher.judge import Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from channels.driver import State
     from channels.records import ParkedRef
@@ -33,15 +33,31 @@ log = structlog.get_logger()
 _SETTLED = Settlement()
 
 
-class Attempts:
-    """Runs deliveries in the task group that `run` was given, until `stop`."""
+class _End(asyncio.Event):
+    """Set when no attempt may begin any more: when it was told, or by the first who looks after `may_start` said no."""
 
-    def __init__(self, state: State, place: Place, services: Services) -> None:
+    def __init__(self, may_start: Callable[[], bool]) -> None:
+        super().__init__()
+        self._may_start = may_start
+
+    def is_set(self) -> bool:
+        if super().is_set():
+            return True
+        if self._may_start():
+            return False
+        self.set()
+        return True
+
+
+class Attempts:
+    """Runs deliveries in the task group that `run` was given, until `stop`, or until `may_start` says no."""
+
+    def __init__(self, state: State, place: Place, services: Services, may_start: Callable[[], bool]) -> None:
         self._state = state
         self._place = place
         self._services = services
         self._group: asyncio.TaskGroup | None = None
-        self._stopping = asyncio.Event()
+        self._stopping = _End(may_start)
         self._tasks: set[asyncio.Task[None]] = set()
         self._firsts: set[_First] = set()
         self._quiet = asyncio.Event()
@@ -53,6 +69,10 @@ class Attempts:
     def stop(self) -> None:
         """Begin no more: what backs off ends unsettled, what is being answered is still judged."""
         self._stopping.set()
+
+    async def ended(self) -> None:
+        """Return once no attempt may begin any more."""
+        await self._stopping.wait()
 
     async def drain(self, grace: float) -> int:
         """Wait up to `grace` seconds for what is under way; give up the rest, and return how many that were."""

@@ -16,12 +16,12 @@ from dispatcher.retention import NEARLY_FULL, mark_of, trim
 from eventing.routing import DEFAULT_RETENTION
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from channels.driver import Backend, Log
-    from channels.records import DeliveryRecord
+    from channels.records import Claim, DeliveryRecord
     from dispatcher.services import Services
-    from eventing.routing import BrokerRoute, RoutingTable
+    from eventing.routing import BrokerRoute, RoutingTable, TriggerRoute
 
 log = structlog.get_logger()
 
@@ -36,6 +36,9 @@ class Dispatcher:
         self._changed = asyncio.Event()
         self._stopping = False
         self._brokers: dict[LogName, _BrokerDispatch] = {}
+        self._claims: Mapping[int, Claim] = {}
+        self._held: set[int] = set()
+        self._tasks: dict[int, set[asyncio.Task[None]]] = {}
 
     def publish(self, table: RoutingTable) -> None:
         """Serve this table from now on."""
@@ -59,7 +62,9 @@ class Dispatcher:
         """Serve the latest table until `stop`."""
         async with asyncio.TaskGroup() as group:
             settings = self._services.settings
+            await self._look_at_claims()
             housekeeping = [
+                group.create_task(self._follow_claims()),
                 group.create_task(self._every(settings.retention_interval, _BrokerDispatch.trim)),
                 group.create_task(self._every(settings.mark_interval, _BrokerDispatch.look_how_full)),
             ]
@@ -68,10 +73,51 @@ class Dispatcher:
                 self._changed.clear()
                 if self._table is not None and not self._stopping:
                     await self._follow(self._table, group)
+                    self._give_back(group)
             for task in housekeeping:
                 task.cancel()
             for broker in self._brokers.values():
                 broker.stop()
+
+    # --- the slots that this process serves ---------------------------------------------------------------------
+
+    async def _follow_claims(self) -> None:
+        """Serve what this process owns as that changes: when processes join, leave and die."""
+        while True:
+            await self._backend.state.claims_changed()
+            await self._look_at_claims()
+            self._changed.set()
+
+    async def _look_at_claims(self) -> None:
+        self._claims = await self._backend.state.claims()
+        self._held |= self._claims.keys()
+
+    def _start(self, partition: PartitionDispatch, group: asyncio.TaskGroup) -> asyncio.Task[None]:
+        slot = partition.claim.slot
+        task = group.create_task(partition.run())
+        self._tasks.setdefault(slot, set()).add(task)
+
+        def ended(_: object) -> None:
+            self._tasks[slot].discard(task)
+            self._changed.set()
+
+        task.add_done_callback(ended)
+        return task
+
+    def _give_back(self, group: asyncio.TaskGroup) -> None:
+        """Release the slots that this process is to serve no longer, when what it had in flight there has settled."""
+        for slot in self._held - self._claims.keys():
+            if not self._tasks.get(slot):
+                self._held.discard(slot)
+                group.create_task(self._release(slot))
+
+    async def _release(self, slot: int) -> None:
+        try:
+            await self._backend.state.release(slot)
+        except ChannelError as error:
+            log.warning("a slot could not be given back: others have it when its lease runs out", error=str(error))
+
+    # --- the Brokers --------------------------------------------------------------------------------------------
 
     async def _follow(self, table: RoutingTable, group: asyncio.TaskGroup) -> None:
         routes = {LogName(*route.name, route.uid): route for route in table.brokers.values()}
@@ -91,12 +137,10 @@ class Dispatcher:
             if not route.ready:
                 return
             broker = _BrokerDispatch(await self._backend.open(name), self._backend, self._services)
-            await broker.load()
-            await broker.apply(route, live=live)
             self._brokers[name] = broker
-            broker.start(group)
-        else:
-            await broker.apply(route, live=live)
+        await broker.apply(route, live=live)
+        for partition in await broker.follow(self._claims):
+            broker.started(partition, self._start(partition, group))
 
     # --- retention ------------------------------------------------------------------------------------------------
 
@@ -123,49 +167,80 @@ class _BrokerDispatch:
         self._log = channel
         self._backend = backend
         self._services = services
-        self._partitions: list[PartitionDispatch] = []
+        self._partitions: dict[int, PartitionDispatch] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._retention = DEFAULT_RETENTION
         self._trimmed: dict[int, int] = {}
         self._looked_at: list[int] = []
         self._mark = 0
         self._applied: tuple[BrokerRoute, bool] | None = None
 
-    async def load(self) -> None:
-        claims = await self._backend.state.claims()
-        for number in range(self._log.partitions):
-            claim = claims.get(slot_of(self._log.name, number))
-            if claim is None:
-                continue
-            partition = PartitionDispatch(self._log, number, self._backend.state, claim, self._services)
-            await partition.load()
-            self._partitions.append(partition)
-
     async def apply(self, route: BrokerRoute, *, live: bool) -> None:
-        triggers = {trigger.uid: trigger for trigger in route.triggers}
-        if self._applied == (route, live) and all(partition.serves(triggers.keys()) for partition in self._partitions):
+        """Serve the Triggers of this route in the partitions that are served. Raises ChannelError."""
+        uids = {trigger.uid for trigger in route.triggers}
+        if self._applied == (route, live) and all(partition.serves(uids) for partition in self._partitions.values()):
             return
-        for partition in self._partitions:
-            await partition.apply(triggers, live=live)
+        self._applied = None
+        for partition in self._partitions.values():
+            await partition.apply(self._share(route), live=live)
         self._applied = (route, live)
         self._retention = route.retention
 
-    def start(self, group: asyncio.TaskGroup) -> None:
-        for partition in self._partitions:
-            group.create_task(partition.run())
+    def _share(self, route: BrokerRoute) -> dict[str, TriggerRoute]:
+        """The Triggers as one partition serves them: limits are the Trigger's, and each partition has its share."""
+        parts = self._log.partitions
+        return {
+            trigger.uid: trigger
+            if parts == 1
+            else replace(
+                trigger,
+                max_in_flight=max(1, trigger.max_in_flight // parts),
+                rate=None if trigger.rate is None else trigger.rate / parts,
+            )
+            for trigger in route.triggers
+        }
+
+    async def follow(self, claims: Mapping[int, Claim]) -> Sequence[PartitionDispatch]:
+        """Stop what is not claimed any more, and return what is to be started, loaded. Raises ChannelError."""
+        new: list[PartitionDispatch] = []
+        for number in range(self._log.partitions):
+            claim = claims.get(slot_of(self._log.name, number))
+            present = self._partitions.get(number)
+            if present is not None and (claim is None or claim.number != present.claim.number or present.ending):
+                present.stop()
+                del self._partitions[number]
+                present = None
+            # What was served here before under another claim has to end first: two would deliver everything twice.
+            if present is None and claim is not None and self._applied is not None and not self._is_ending(number):
+                new.append(await self._load(number, claim, *self._applied))
+        return new
+
+    def _is_ending(self, number: int) -> bool:
+        return number in self._tasks and not self._tasks[number].done()
+
+    async def _load(self, number: int, claim: Claim, route: BrokerRoute, live: bool) -> PartitionDispatch:
+        partition = PartitionDispatch(self._log, number, self._backend.state, claim, self._services)
+        await partition.load()
+        await partition.apply(self._share(route), live=live)
+        return partition
+
+    def started(self, partition: PartitionDispatch, task: asyncio.Task[None]) -> None:
+        """The partition runs in this task."""
+        self._partitions[partition.number] = partition
+        self._tasks[partition.number] = task
 
     def stop(self) -> None:
-        for partition in self._partitions:
+        """Begin to end all of them."""
+        for partition in self._partitions.values():
             partition.stop()
 
     async def retry(self, record: DeliveryRecord) -> bool:
-        for partition in self._partitions:
-            if partition.number == record.partition:
-                return await partition.retry(record)
-        return False
+        partition = self._partitions.get(record.partition)
+        return partition is not None and await partition.retry(record)
 
     async def trim(self) -> None:
         """Trim what is settled for everybody and older, or more, than is kept for replay. Raises ChannelError."""
-        for partition in self._partitions:
+        for partition in list(self._partitions.values()):
             number, settled_below = partition.number, partition.settled_below
             # Where all that is settled has gone already, an idle Broker costs nothing.
             if settled_below == self._trimmed.get(number):
@@ -176,7 +251,7 @@ class _BrokerDispatch:
 
     async def look_how_full(self) -> None:
         """Tell when the log reaches or leaves a mark of its room. Raises ChannelError."""
-        ends = [partition.end for partition in self._partitions]
+        ends = [partition.end for partition in self._partitions.values()]
         if self._services.on_mark is None or (ends == self._looked_at and not self._mark):
             return
         stats = await self._log.stats()
@@ -191,7 +266,7 @@ class _BrokerDispatch:
     async def _make_room(self, size: int) -> None:
         """Trim the older half of what is settled: room for new events is worth more than what is kept for replay."""
         retention = replace(self._retention, size=size // 2)
-        for partition in self._partitions:
+        for partition in list(self._partitions.values()):
             number, below = partition.number, partition.settled_below
             removed = await trim(self._log, number, below, time.time(), retention, self._services.settings)
             if removed:

@@ -49,6 +49,7 @@ class PartitionDispatch:
     """Delivers the events of one partition to the Triggers of its Broker, from `run` until `stop`."""
 
     def __init__(self, channel: Log, partition: int, state: State, claim: Claim, services: Services) -> None:
+        self.claim = claim
         self._log = channel
         self._state = state
         self._services = services
@@ -64,7 +65,7 @@ class PartitionDispatch:
         self._recorder = Recorder(channel, state, claim, self._place, self._settings, lambda: self._tail)
         self._clock = RedeliveryClock()
         self._reports = Reports(services, lambda: self._tail)
-        self._attempts = Attempts(state, self._place, services)
+        self._attempts = Attempts(state, self._place, services, lambda: state.may_start(claim))
         self._log_fields = {"broker": f"{channel.name.namespace}/{channel.name.name}", "partition": partition}
 
     @property
@@ -93,11 +94,13 @@ class PartitionDispatch:
         async with asyncio.TaskGroup() as group:
             self._attempts.run(group)
             readers = [group.create_task(self._read_tail()), group.create_task(self._sweep())]
-            group.create_task(self._recorder.run(self._ledger))
+            recording = group.create_task(self._recorder.run(self._ledger))
+            # It ends by itself when another process has the slot, and then there is nothing to deliver for.
+            recording.add_done_callback(lambda _: self._stopping.set())
             self._clock.start()
             for lane in self._lanes.values():
                 lane.pump()
-            await self._stopping.wait()
+            await self._ended(group)
             self._clock.stop()
             self._reports.stop()
             for reader in readers:
@@ -115,6 +118,18 @@ class PartitionDispatch:
     def stop(self) -> None:
         """Begin to end `run`: no new attempts."""
         self._stopping.set()
+
+    async def _ended(self, group: asyncio.TaskGroup) -> None:
+        """Return when `run` is to end: it was told, or its claim ran out."""
+        ran_out = group.create_task(self._attempts.ended())
+        ran_out.add_done_callback(lambda _: self._stopping.set())
+        await self._stopping.wait()
+        ran_out.cancel()
+
+    @property
+    def ending(self) -> bool:
+        """Whether `run` ends or has ended."""
+        return self._stopping.is_set()
 
     # --- the Triggers ---------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from channels.errors import ChannelError, LogNotFound
+from channels.errors import ChannelError, ClaimLost, LogNotFound
 from channels.records import Claim, slot_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,10 @@ class Recorder:
         self._due.set()
 
     async def run(self, ledger: Ledger) -> None:
-        """Write checkpoints until `end`. A failure of the channel is tried again: nothing settled is forgotten."""
+        """Write checkpoints until `end`, or until another process has the slot.
+
+        A failure of the channel is tried again: nothing settled is forgotten.
+        """
         while True:
             await self._due.wait()
             self._due.clear()
@@ -86,6 +89,9 @@ class Recorder:
                 await self._checkpoint(ledger)
             except LogNotFound:
                 # The Broker was deleted, and with its log went everything that could be recorded.
+                last = True
+            except ClaimLost as error:
+                self._lost(error)
                 last = True
             except ChannelError as error:
                 self._report(error, last=last)
@@ -116,8 +122,19 @@ class Recorder:
         refs = await self._state.parked(lane.route.uid, self._place.log, self._place.partition, limit)
         lane.refill(refs, more=len(refs) == limit)
 
+    @property
+    def _where(self) -> dict[str, object]:
+        return {"broker": f"{self._place.log.namespace}/{self._place.log.name}", "partition": self._place.partition}
+
+    def _lost(self, error: ClaimLost) -> None:
+        log.warning(
+            "another process has taken the partition over: it repeats the deliveries since the last checkpoint",
+            error=str(error),
+            **self._where,
+        )
+
     def _report(self, error: ChannelError, *, last: bool) -> None:
-        where = {"broker": f"{self._place.log.namespace}/{self._place.log.name}", "partition": self._place.partition}
+        where = self._where
         if last:
             log.error(
                 "the last checkpoint failed: deliveries since the one before are repeated", error=str(error), **where

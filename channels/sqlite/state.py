@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,16 @@ class SqliteState:
 
     async def claims(self) -> Mapping[int, Claim]:
         return self._claims
+
+    async def claims_changed(self) -> None:
+        # One process has the file, and with it every slot for as long as it runs.
+        await asyncio.Event().wait()
+
+    def may_start(self, claim: Claim) -> bool:  # noqa: ARG002 - the signature of the contract
+        return True
+
+    async def release(self, slot: int) -> None:
+        """Nobody else can have it."""
 
     async def load(self, slot: int) -> SlotState:
         return await self._reader.run(lambda connection: _load(connection, slot))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from channels.channel import ChannelSettings
-from channels.errors import ChannelFull, ChannelUnavailable
+from channels.errors import ChannelFull, ChannelUnavailable, ClaimLost
 from channels.records import Claim, DeliveryState, LogName, StartRecord, slot_of
 from channels.registry import open_backend
 from dispatcher.budget import ByteBudget
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
-    from channels.driver import Backend, Log
+    from channels.driver import Backend, Log, State
     from channels.records import Change, Page, SlotState
     from eventing.event import Event
 
@@ -507,6 +507,120 @@ def reads_counted(log: Log) -> Iterator[Counter[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(log), "read", counted)
         yield count
+
+
+@dataclass
+class Ownership:
+    """The State of a backend that says what a test wants of its claims."""
+
+    real: State
+    numbers: dict[int, int]
+    expired: bool = False
+    refuse: bool = False
+    released: list[int] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    async def claims(self) -> dict[int, Claim]:
+        return {slot: Claim(slot, number, 0.0) for slot, number in self.numbers.items()}
+
+    async def claims_changed(self) -> None:
+        await self.changed.wait()
+        self.changed.clear()
+
+    def may_start(self, claim: Claim) -> bool:
+        return not self.expired and self.numbers.get(claim.slot) == claim.number
+
+    async def release(self, slot: int) -> None:
+        self.released.append(slot)
+
+    async def put(self, slot: int, claim: Claim, changes: Sequence[Change]) -> None:  # noqa: ARG002 - the real one has another
+        if self.refuse:
+            raise ClaimLost("a test said so")
+        await self.real.put(slot, (await self.real.claims())[slot], changes)
+
+    def say(self, numbers: dict[int, int]) -> None:
+        self.numbers = numbers
+        self.changed.set()
+
+
+@dataclass
+class Owned:
+    """A backend whose State is an Ownership."""
+
+    real: Backend
+    state: Ownership
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+
+def owned(backend: Backend) -> tuple[Backend, Ownership, int]:
+    slot = slot_of(BROKER, 0)
+    ownership = Ownership(backend.state, {slot: 1})
+    return Owned(backend, ownership), ownership, slot  # type: ignore[return-value] # the rest is the real one's
+
+
+async def test_a_slot_goes_to_another_process_when_what_is_in_flight_has_settled(tmp_path: Path) -> None:
+    network = Network()
+    async with opened(tmp_path) as (real, log):
+        backend, ownership, slot = owned(real)
+        await start(backend, log, "a")
+        network.block("a")
+        async with dispatching(backend, network, a_table(a_trigger("a", max_in_flight=2)), replace(SETTINGS, grace=10)):
+            await log.append([an_event(number) for number in range(5)])
+            await until(lambda: len(network.ids("a")) == 2)
+            ownership.say({})
+            await log.append([an_event(5)])
+            assert not ownership.released
+            network.let_go("a")
+            await until(lambda: ownership.released == [slot])
+            assert network.ids("a") == ["0", "1"]
+            ownership.say({slot: 2})
+            await until(lambda: len(network.ids("a")) == 6)
+        assert network.ids("a") == ["0", "1", "2", "3", "4", "5"]
+
+
+async def test_nothing_is_sent_after_the_lease_and_everything_when_it_is_taken_again(tmp_path: Path) -> None:
+    network = Network()
+    network.answers["retried"] = Outcome(Result.ANSWERED, status=503)
+    spec = replace(QUICK, retry=1000, backoff_delay=0.01)
+    async with opened(tmp_path) as (real, log):
+        backend, ownership, slot = owned(real)
+        await start(backend, log, "a", "retried")
+        table = a_table(a_trigger("a"), a_trigger("retried", delivery=spec))
+        async with dispatching(backend, network, table):
+            await log.append([an_event(0)])
+            await until(lambda: len(network.ids("retried")) > 3)
+            ownership.expired = True
+            seen = {name: len(network.ids(name)) for name in ("a", "retried")}
+            await log.append([an_event(1)])
+            await until(lambda: not network.in_flight.total())
+            assert len(network.ids("a")) == seen["a"]
+            assert len(network.ids("retried")) <= seen["retried"] + 1
+            ownership.expired = False
+            network.answers.clear()
+            ownership.say({slot: 2})
+            await until(lambda: set(network.ids("a")) == set(network.ids("retried")) == {"0", "1"})
+
+
+async def test_who_lost_a_slot_to_another_stops_and_repeats_at_most_the_window(tmp_path: Path) -> None:
+    network = Network()
+    async with opened(tmp_path) as (real, log):
+        backend, ownership, slot = owned(real)
+        await start(backend, log, "a")
+        async with dispatching(backend, network, a_table(a_trigger("a", max_in_flight=3))):
+            await log.append([an_event(number) for number in range(3)])
+            await until(lambda: len(network.ids("a")) == 3)
+            ownership.refuse = True
+            await log.append([an_event(number) for number in range(3, 20)])
+            await until(lambda: not network.in_flight.total() and len(network.ids("a")) >= 6)
+            ownership.refuse = False
+            ownership.say({slot: 2})
+            await until(lambda: set(network.ids("a")) == {str(number) for number in range(20)})
+        assert sum(count - 1 for count in Counter(network.ids("a")).values()) <= 6
 
 
 async def test_triggers_that_lag_are_read_together(tmp_path: Path) -> None:
