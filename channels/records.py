@@ -76,6 +76,8 @@ class Appended(NamedTuple):
 class LogStats:
     """How much a log holds: records and bytes over all partitions, and the time (Unix s) of the oldest record.
 
+    The bytes are those of the events; a backend may count a little that it adds to each.
+
     `full` is the share of the room for new events that is taken: at 1.0 they are refused or the oldest dropped. It is 0.0
     where there is no bound.
     """

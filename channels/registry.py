@@ -27,8 +27,12 @@ def open_backend(url: str, data_dir: Path, settings: ChannelSettings) -> Abstrac
         if url != "sqlite:":
             raise StoreError(f"--channel {url}: sqlite: takes no path, the store is kept in the directory of --data")
         return open_store(data_dir, settings)
-    if scheme in ("nats", "kafka"):
-        raise StoreError(f"--channel {url}: this version has no {scheme} channel yet, use sqlite:")
+    if scheme in ("nats", "tls"):
+        from channels.jetstream.backend import open_store as open_jetstream  # noqa: PLC0415 - as above
+
+        return open_jetstream(url, data_dir, settings)
+    if scheme == "kafka":
+        raise StoreError(f"--channel {url}: this version has no {scheme} channel yet, use sqlite: or nats://HOST:PORT")
     raise StoreError(
         f"--channel {url}: unknown scheme {scheme!r}, known are sqlite:, nats://HOST:PORT, kafka://HOST:PORT"
     )

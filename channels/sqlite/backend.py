@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from channels.channel import DROP_OLDEST, WHEN_FULL
 from channels.errors import ChannelUnavailable, LogNotFound
+from channels.lock import LOCK, locked
 from channels.sqlite.catalog import Catalog
-from channels.sqlite.guard import Files, channel_error, check_file, locked
+from channels.sqlite.guard import Files, channel_error, check_file
 from channels.sqlite.log import SqliteLog
 from channels.sqlite.reader import Reader
 from channels.sqlite.ring import Ring
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 STORE: Final = "penstock.db"
 """The store's name in the data directory. SQLite keeps `-wal` and `-shm` beside it, and they belong to it."""
-
-LOCK: Final = "penstock.lock"
 
 
 @asynccontextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.contract.harness import BROKER, Harness, SqliteHarness
+from tests.contract.jetstream_harness import JetStreamHarness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -15,10 +17,21 @@ if TYPE_CHECKING:
     from channels.driver import Backend, Log
 
 
-@pytest.fixture(params=["sqlite"])
-def harness(tmp_path: Path) -> Harness:
+def _sqlite(_: pytest.FixtureRequest, data_dir: Path) -> Harness:
+    return SqliteHarness(data_dir)
+
+
+def _jetstream(request: pytest.FixtureRequest, data_dir: Path) -> Harness:
+    return JetStreamHarness(f"{request.getfixturevalue('nats_url')}/{secrets.token_hex(4)}", data_dir)
+
+
+HARNESSES = {"sqlite": _sqlite, "jetstream": _jetstream}
+
+
+@pytest.fixture(params=HARNESSES)
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
     """An installation without any log."""
-    return SqliteHarness(tmp_path / "data")
+    return HARNESSES[request.param](request, tmp_path / "data")
 
 
 @pytest.fixture
