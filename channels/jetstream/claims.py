@@ -48,6 +48,16 @@ class Claims:
         self._deadline = 0.0
         self._owned: dict[int, int] = {}
         self._leaving: set[int] = set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Return once `current` may say something else: for one caller, who then asks."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def may_start(self, claim: Claim) -> bool:
+        """Whether this process still has the slot under this claim, as far as it can know, and its lease has not run out."""
+        return self._owned.get(claim.slot) == claim.number and asyncio.get_running_loop().time() < self._deadline
 
     def current(self) -> Mapping[int, Claim]:
         """The slots on which work may go on; none after the lease ran out."""
@@ -71,13 +81,13 @@ class Claims:
         if self._owned.get(slot) == number:
             del self._owned[slot]
             self._leaving.discard(slot)
+            self._changed.set()
 
-    async def release(self, slot: int, number: int) -> None:
+    async def release(self, slot: int) -> None:
         """Give a slot up that is another's. Raises ChannelError."""
-        if slot in self._leaving and self._owned.get(slot) == number:
-            del self._owned[slot]
+        if slot in self._leaving:
             self._leaving.discard(slot)
-            await self._give_up({slot: number})
+            await self._give_up({slot: self._owned.pop(slot)})
 
     async def run(self) -> None:
         """Renew the lease and follow who is alive, until cancelled. Without NATS the lease runs out by itself."""
@@ -116,8 +126,9 @@ class Claims:
                 self.lost(slot, number)
                 number = None
             mine = _owner(slot, processes) == self._process
-            if number is not None and not mine:
-                self._leaving.add(slot)
+            if number is not None and mine == (slot in self._leaving):
+                self._changed.set()
+                (self._leaving.discard if mine else self._leaving.add)(slot)
             elif number is None and mine and self._is_free(record, alive):
                 wanted[Condition(claim_key(slot), record.revision if record is not None else 0)] = slot
         await self._take(wanted)
@@ -140,6 +151,9 @@ class Claims:
         except AppendAmbiguous:
             self._renewal = 0
             raise
+        if sent >= self._deadline:
+            # It had run out: what was stopped may go on.
+            self._changed.set()
         self._deadline = sent + self._lease
         return None
 
@@ -161,6 +175,7 @@ class Claims:
         first = last - len(wanted) + 1
         for number, slot in enumerate(wanted.values(), first):
             self._owned[slot] = number
+        self._changed.set()
 
     async def _give_up(self, owned: Mapping[int, int]) -> None:
         free = msgspec.msgpack.encode(StoredClaim(""))

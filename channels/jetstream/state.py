@@ -90,6 +90,15 @@ class JetStreamState:
         self._tasks.check()
         return self._claims.current()
 
+    async def claims_changed(self) -> None:
+        await self._claims.changed()
+
+    def may_start(self, claim: Claim) -> bool:
+        return self._claims.may_start(claim)
+
+    async def release(self, slot: int) -> None:
+        await self._claims.release(slot)
+
     async def load(self, slot: int) -> SlotState:
         self._tasks.check()
         return _slot_state(await self._read_slot(slot))
