@@ -214,7 +214,7 @@ def _announce(settings: Settings, control: ControlPlane) -> None:
         version=__version__,
         events=f"{settings.base_url}/NAMESPACE/BROKER",
         data=str(settings.data),
-        channel=settings.channel,
+        channel=settings.shown_channel,
     )
     if control.cache is not None:
         return

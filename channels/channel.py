@@ -62,6 +62,9 @@ class ChannelSettings:
     """Seconds for which a process may go on with its slots after it last told the others that it is alive, where several
     share a channel. When it dies, others have them at most half as long again later."""
 
+    dispatches: bool = True
+    """Whether this process takes its share of the slots. One that only takes events must not: nobody would serve them."""
+
     reserve_share: float = 0.9
     """The share of the limits above at which the store refuses events from publishers."""
 

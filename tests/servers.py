@@ -15,16 +15,37 @@ if TYPE_CHECKING:
 SERVERS = Path(__file__).parents[1] / "scripts" / "servers"
 
 
+class Server:
+    """A server of `scripts/servers NAME`, or a cluster of three, that tests may kill and stop. `env` goes to the script."""
+
+    def __init__(self, name: str, folder: Path, **env: str) -> None:
+        port = {f"{name.rstrip('3').upper()}_PORT": str(_free_ports())}
+        self._name = name
+        self._folder = folder / name
+        self._env = {**os.environ, "PENSTOCK_SERVERS": str(folder), **port, **env}
+
+    def up(self) -> str:
+        """Start what does not run; the URL for `--channel`."""
+        done = subprocess.run([SERVERS, self._name, "up"], env=self._env, stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout.split("\n")[-2]
+
+    def down(self) -> None:
+        """Stop it and remove its data."""
+        subprocess.run([SERVERS, self._name, "down"], env=self._env, check=True)
+
+    def signal(self, number: int, node: int = 1) -> None:
+        """Send a signal to one of its processes."""
+        os.kill(int((self._folder / str(node) / "pid").read_text()), number)
+
+
 @contextlib.contextmanager
 def running(name: str, folder: Path, **env: str) -> Iterator[str]:
     """A server of this name until the end of the block; its URL. `env` goes to the script."""
-    port = {f"{name.rstrip('3').upper()}_PORT": str(_free_ports())}
-    wanted = {**os.environ, "PENSTOCK_SERVERS": str(folder), **port, **env}
+    server = Server(name, folder, **env)
     try:
-        done = subprocess.run([SERVERS, name, "up"], env=wanted, stdout=subprocess.PIPE, text=True, check=True)
-        yield done.stdout.split("\n")[-2]
+        yield server.up()
     finally:
-        subprocess.run([SERVERS, name, "down"], env=wanted, check=True)
+        server.down()
 
 
 def _free_ports() -> int:

@@ -47,16 +47,18 @@ async def open_store(url: str, data_dir: Path, settings: ChannelSettings) -> Asy
         claims = Claims(bucket, _process_id(data_dir), settings.lease)
         try:
             await bucket.prepare(address.replicas)
-            await claims.round()
+            if settings.dispatches:
+                await claims.round()
         except StoreError:
             raise
         except ChannelError as error:
             raise StoreError(f"--channel {address.shown}: {error}") from error
         tasks = Tasks(address.shown)
         backend = JetStreamBackend(connection, bucket, claims, tasks, settings)
-        renewal = asyncio.get_running_loop().create_task(claims.run())
-        stack.push_async_callback(claims.close)
-        stack.callback(renewal.cancel)
+        if settings.dispatches:
+            renewal = asyncio.get_running_loop().create_task(claims.run())
+            stack.push_async_callback(claims.close)
+            stack.callback(renewal.cancel)
         stack.push_async_callback(tasks.close)
         stack.callback(backend.end, ChannelUnavailable(f"{address.shown} is closed"))
         yield backend

@@ -97,6 +97,11 @@ class Penstock:
         self._process.kill()
         self._process.wait()
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def stop(self, within: float = 40.0) -> int:
         """SIGTERM; return the exit code. The subscribers of this event loop go on meanwhile."""
         assert self._process is not None
