@@ -15,5 +15,5 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A NATS server with JetStream; what several tests keep on it, they keep under prefixes of their own."""
-    with running("nats", tmp_path_factory.mktemp("nats")) as url:
-        yield url
+    with running("nats", tmp_path_factory.mktemp("nats")) as server:
+        yield server.url

@@ -4,48 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SERVERS = Path(__file__).parents[1] / "scripts" / "servers"
 
 
+@dataclass(frozen=True)
 class Server:
-    """A server of `scripts/servers NAME`, or a cluster of three, that tests may kill and stop. `env` goes to the script."""
+    """What `scripts/servers NAME` runs. `url` is for `--channel`."""
 
-    def __init__(self, name: str, folder: Path, **env: str) -> None:
-        port = {f"{name.rstrip('3').upper()}_PORT": str(_free_ports())}
-        self._name = name
-        self._folder = folder / name
-        self._env = {**os.environ, "PENSTOCK_SERVERS": str(folder), **port, **env}
+    name: str
+    folder: Path
+    env: Mapping[str, str]
+    url: str
 
-    def up(self) -> str:
-        """Start what does not run; the URL for `--channel`."""
-        done = subprocess.run([SERVERS, self._name, "up"], env=self._env, stdout=subprocess.PIPE, text=True, check=True)
-        return done.stdout.split("\n")[-2]
+    def send(self, number: signal.Signals, node: int = 1) -> None:
+        """Send a signal to the server, or to one of a cluster: SIGKILL, or SIGSTOP and SIGCONT for one that hangs."""
+        pid = self.folder / self.name / str(node) / "pid"
+        os.kill(int(pid.read_text()), number)
+        if number == signal.SIGKILL:
+            # Where nobody collects orphans it looks alive for ever.
+            pid.unlink()
 
-    def down(self) -> None:
-        """Stop it and remove its data."""
-        subprocess.run([SERVERS, self._name, "down"], env=self._env, check=True)
-
-    def signal(self, number: int, node: int = 1) -> None:
-        """Send a signal to one of its processes."""
-        os.kill(int((self._folder / str(node) / "pid").read_text()), number)
+    def start(self) -> None:
+        """Start what was killed again, with the data that it has."""
+        _up(self.name, self.env)
 
 
 @contextlib.contextmanager
-def running(name: str, folder: Path, **env: str) -> Iterator[str]:
-    """A server of this name until the end of the block; its URL. `env` goes to the script."""
-    server = Server(name, folder, **env)
+def running(name: str, folder: Path, **env: str) -> Iterator[Server]:
+    """A server of this name until the end of the block. `env` goes to the script."""
+    port = {f"{name.rstrip('3').upper()}_PORT": str(_free_ports())}
+    wanted = {**os.environ, "PENSTOCK_SERVERS": str(folder), **port, **env}
     try:
-        yield server.up()
+        yield Server(name, folder, wanted, _up(name, wanted))
     finally:
-        server.down()
+        subprocess.run([SERVERS, name, "down"], env=wanted, check=True)
+
+
+def _up(name: str, env: Mapping[str, str]) -> str:
+    """Start it; the last line that the script prints."""
+    done = subprocess.run([SERVERS, name, "up"], env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split("\n")[-2]
 
 
 def _free_ports() -> int:

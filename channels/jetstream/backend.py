@@ -83,7 +83,8 @@ class JetStreamBackend:
 
     async def create(self, name: LogName, config: Mapping[str, str]) -> JetStreamLog:
         self._tasks.check()
-        return self._log(await make_log(self._connection, self._prefix, name, settings_of(config)))
+        settings = settings_of(config, self._connection.address.replicas)
+        return self._log(await make_log(self._connection, self._prefix, name, settings))
 
     async def open(self, name: LogName) -> JetStreamLog:
         self._tasks.check()

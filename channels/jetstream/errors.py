@@ -59,11 +59,10 @@ def channel_error(error: nats.errors.Error | TimeoutError, what: str, *, wrote: 
         return ChannelUnavailable(f"{what}: JetStream does not answer: is it enabled, has the stream a leader?")
     if isinstance(error, nats.errors.OutboundBufferLimitError | nats.errors.ConnectionReconnectingError):
         return ChannelUnavailable(f"{what}: there is no connection to NATS")
-    if isinstance(error, TimeoutError | nats.errors.StaleConnectionError) and wrote:
-        return AppendAmbiguous(f"{what}: NATS did not answer in time")
-    if isinstance(error, TimeoutError):
-        return ChannelUnavailable(f"{what}: NATS did not answer in time")
-    return ChannelUnavailable(f"{what}: {error}")
+    lost = isinstance(error, nats.errors.StaleConnectionError)
+    unanswered = lost or isinstance(error, TimeoutError)
+    detail = "the connection to NATS was lost" if lost else "NATS did not answer in time" if unanswered else str(error)
+    return (AppendAmbiguous if unanswered and wrote else ChannelUnavailable)(f"{what}: {detail}")
 
 
 def _answered(error: APIError, what: str) -> ChannelError:

@@ -56,11 +56,11 @@ class StreamRow:
         return self.drops_oldest or bool(self.config.get("max_age"))
 
 
-def settings_of(config: Mapping[str, str]) -> StreamSettings:
-    """Read the keys of a Broker's ConfigMap. Raises StoreError with the key at fault."""
+def settings_of(config: Mapping[str, str], replicas: int) -> StreamSettings:
+    """Read the keys of a Broker's ConfigMap; `replicas` where it does not say. Raises StoreError with the key at fault."""
     return StreamSettings(
         partitions=_number(config, "default.topic.partitions", 1),
-        replicas=_number(config, "default.topic.replication.factor", 1),
+        replicas=_number(config, "default.topic.replication.factor", replicas),
         drop_oldest=config.get(WHEN_FULL) == DROP_OLDEST,
     )
 

@@ -11,7 +11,7 @@ from tests.contract.harness import BROKER, Harness, SqliteHarness
 from tests.contract.jetstream_harness import JetStreamHarness
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from channels.driver import Backend, Log
@@ -29,9 +29,15 @@ HARNESSES = {"sqlite": _sqlite, "jetstream": _jetstream}
 
 
 @pytest.fixture(params=HARNESSES)
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
+def make_harness(request: pytest.FixtureRequest) -> Callable[[Path], Harness]:
+    """Makes installations without any log, each with a directory of its own."""
+    return lambda data_dir: HARNESSES[request.param](request, data_dir)
+
+
+@pytest.fixture
+def harness(make_harness: Callable[[Path], Harness], tmp_path: Path) -> Harness:
     """An installation without any log."""
-    return HARNESSES[request.param](request, tmp_path / "data")
+    return make_harness(tmp_path / "data")
 
 
 @pytest.fixture

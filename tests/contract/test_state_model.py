@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from channels.channel import ChannelSettings
 from channels.records import (
     Change,
     CursorRecord,
@@ -23,11 +22,13 @@ from channels.records import (
     RemoveDelivery,
     TailRecord,
 )
-from channels.registry import open_backend
 from tests.contract.harness import BROKER, SLOT, a_cursor, a_delivery, a_tail, claim_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from channels.driver import Backend
+    from tests.contract.harness import Harness
 
 TRIGGERS = ["t1", "t2", "t3"]
 
@@ -97,18 +98,26 @@ changes = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# What makes installations is the same for all examples, and each example makes one.
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
 @given(st.lists(st.lists(changes, min_size=1, max_size=6), max_size=8))
-async def test_the_state_is_what_the_model_says(puts: list[list[Change]]) -> None:
+async def test_the_state_is_what_the_model_says(
+    make_harness: Callable[[Path], Harness], puts: list[list[Change]]
+) -> None:
     """After each put the state is the model's; a put that breaks a rule leaves it as it was."""
     model = Model()
     with tempfile.TemporaryDirectory() as directory:
-        async with open_backend("sqlite:", Path(directory), ChannelSettings()) as backend:
+        harness = make_harness(Path(directory))
+        async with harness.open() as backend:
             await backend.create(BROKER, {})
             for batch in puts:
                 model = await _put(backend, model, batch)
                 await _compare(backend, model)
-        async with open_backend("sqlite:", Path(directory), ChannelSettings()) as backend:
+        async with harness.open() as backend:
             await _compare(backend, model)
 
 

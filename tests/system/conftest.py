@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,12 +15,21 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def penstock(tmp_path: Path) -> Iterator[Callable[..., Penstock]]:
-    """Makes `penstock serve` processes on one data directory; all are ended after the test."""
+def channel(request: pytest.FixtureRequest) -> str:
+    """The URL of the channel: SQLite, unless a test is parametrised, indirectly, with one or more of CHANNELS."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "jetstream":
+        return f"{request.getfixturevalue('nats_url')}/{secrets.token_hex(4)}"
+    return "sqlite:"
+
+
+@pytest.fixture
+def penstock(tmp_path: Path, channel: str) -> Iterator[Callable[..., Penstock]]:
+    """Makes `penstock serve` processes on one data directory and one channel; all are ended after the test."""
     made: list[Penstock] = []
 
     def make(*args: str, env: dict[str, str] | None = None) -> Penstock:
-        made.append(Penstock(tmp_path / "data", *args, env=env))
+        made.append(Penstock(tmp_path / "data", "--channel", channel, *args, env=env))
         return made[-1]
 
     yield make

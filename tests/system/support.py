@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT = 20.0
 
+CHANNELS = ["sqlite", "jetstream"]
+"""What behaves alike on every channel is tested on all of them: `parametrize("channel", CHANNELS, indirect=True)`."""
+
 
 def free_port() -> int:
     """A port that nobody listens on now."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.servers import Server
+from tests.servers import Server, running
 from tests.system.support import Penstock, Publisher, Reply, Request, broker, event, eventually, sink, trigger
 
 if TYPE_CHECKING:
@@ -89,13 +89,12 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def playing(name: str, folder: Path) -> AsyncIterator[Scene]:
-    """Three processes on a channel of their own; the first has the control plane, the others join it."""
+async def playing(server: Server, folder: Path) -> AsyncIterator[Scene]:
+    """Three processes on this channel; the first has the control plane, the others join it."""
     account = Account()
-    server = Server(name, folder / "servers")
     made: list[Penstock] = []
     try:
-        url = server.up()
+        url = server.url
         first = Penstock(folder / "p0", "--channel", url)
         made.append(first)
         await first.start()
@@ -111,7 +110,6 @@ async def playing(name: str, folder: Path) -> AsyncIterator[Scene]:
     finally:
         for one in made:
             one.close()
-        server.down()
 
 
 def _manifests(url: str) -> list[dict[str, object]]:
@@ -196,21 +194,21 @@ async def _a_process_is_stopped_past_its_lease(scene: Scene) -> None:
 
 
 async def _the_channel_is_killed(scene: Scene) -> None:
-    scene.server.signal(signal.SIGKILL)
+    scene.server.send(signal.SIGKILL)
     await asyncio.sleep(1)
-    await asyncio.to_thread(scene.server.up)
+    await asyncio.to_thread(scene.server.start)
 
 
 async def _the_channel_is_stopped(scene: Scene) -> None:
-    scene.server.signal(signal.SIGSTOP)
+    scene.server.send(signal.SIGSTOP)
     await asyncio.sleep(20)
-    scene.server.signal(signal.SIGCONT)
+    scene.server.send(signal.SIGCONT)
 
 
 async def _a_node_of_the_channel_is_killed(scene: Scene) -> None:
     for node in (1, 2, 3):
-        scene.server.signal(signal.SIGKILL, node)
-        await asyncio.to_thread(scene.server.up)
+        scene.server.send(signal.SIGKILL, node)
+        await asyncio.to_thread(scene.server.start)
         await asyncio.sleep(2)
 
 
@@ -226,12 +224,14 @@ async def _a_node_of_the_channel_is_killed(scene: Scene) -> None:
 async def test_nothing_is_lost(
     trouble: Callable[[Scene], Awaitable[None]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with playing("nats", tmp_path) as scene:
-        await _run(scene, trouble, capsys)
+    with running("nats", tmp_path) as server:
+        async with playing(server, tmp_path) as scene:
+            await _run(scene, trouble, capsys)
 
 
 async def test_nothing_is_lost_when_the_nodes_of_a_cluster_are_killed_in_turn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with playing("nats3", tmp_path) as scene:
-        await _run(scene, _a_node_of_the_channel_is_killed, capsys)
+    with running("nats3", tmp_path) as server:
+        async with playing(server, tmp_path) as scene:
+            await _run(scene, _a_node_of_the_channel_is_killed, capsys)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.system.support import (
+    CHANNELS,
     Failing,
     Penstock,
     Reply,
@@ -30,7 +31,7 @@ from tests.system.support import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.parametrize("channel", CHANNELS, indirect=True)]
 
 QUICK = {"backoffPolicy": "linear", "backoffDelay": "PT0.01S"}
 

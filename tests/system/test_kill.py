@@ -1,6 +1,7 @@
 """Nothing acknowledged is lost when the process is killed, again and again, under load.
 
-40,000 events from 64 connections, some of them in batches, and SIGKILL at twenty random moments. The Triggers: one that works
+40,000 events (fewer where a channel is slower) from 64 connections, some of them in batches, and SIGKILL at up to twenty
+random moments. The Triggers: one that works
 and fails now and then, one that replies, one that gets the replies, one whose subscriber fails for good and has a dead letter
 sink, one without, one with a CESQL filter and a rate, one that wants each publisher's events in order, and one whose subscriber
 is down at first, so that its deliveries are parked.
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 
     from tests.system.support import Sink
 
-EVENTS = 40_000
 CONNECTIONS = 64
-KILLS = 20
 WINDOW = 100
 TRIGGERS = ("all", "replier", "replies", "failing", "unwanted", "cesql", "ordered", "late")
 BATCH = 5
@@ -35,8 +34,10 @@ KINDS = ("plain", "ask", "fail", "refuse")
 
 @dataclass
 class Run:
-    """What happened so far: `settled[trigger]` counts how often each event came to a good end there."""
+    """What happens, and what happened so far: `settled[trigger]` counts how often each event came to a good end there."""
 
+    events: int
+    kills: int
     acknowledged: set[str] = field(default_factory=set)
     sent: int = 0
     settled: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in TRIGGERS})
@@ -82,7 +83,7 @@ class Run:
 async def _publish(run: Run, penstock: Penstock, up: asyncio.Event, name: str) -> None:
     """One event after the other, or one batch: each is sent when there was an answer to the one before, or none will come."""
     publisher = Publisher(penstock.port)
-    while run.sent < EVENTS:
+    while run.sent < run.events:
         size = BATCH if name.endswith("7") else 1
         numbers = range(run.sent, run.sent + size)
         run.sent += size
@@ -109,12 +110,12 @@ async def _post_batch(publisher: Publisher, events: list[dict[str, str]]) -> int
 
 
 async def _kill(run: Run, penstock: Penstock, up: asyncio.Event) -> None:
-    for moment in sorted(random.sample(range(200, EVENTS - 200), KILLS)):
+    for moment in sorted(random.sample(range(200, run.events - 200), run.kills)):
         await eventually(lambda moment=moment: run.sent >= moment, f"{moment} events are sent", 120)  # type: ignore[misc] # mypy has no type for a lambda with a default
         up.clear()
         penstock.kill()
         await penstock.start()
-        run.late_is_up = run.sent > EVENTS // 2
+        run.late_is_up = run.sent > run.events // 2
         up.set()
 
 
@@ -160,8 +161,15 @@ def _manifests(url: str) -> list[dict[str, object]]:
 
 @pytest.mark.system
 @pytest.mark.timeout(500)
-async def test_sigkill_loses_nothing(penstock: Callable[..., Penstock], capsys: pytest.CaptureFixture[str]) -> None:
-    run = Run()
+@pytest.mark.parametrize(
+    ("channel", "events", "kills"),
+    [pytest.param("sqlite", 40_000, 20, id="sqlite"), pytest.param("jetstream", 10_000, 6, id="jetstream")],
+    indirect=["channel"],
+)
+async def test_sigkill_loses_nothing(
+    penstock: Callable[..., Penstock], events: int, kills: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run(events, kills)
     one = penstock(env={"PENSTOCK_PARK_AFTER": "2"})
     await one.start()
     async with sink(run.answer) as subscriber:
@@ -183,12 +191,12 @@ async def test_sigkill_loses_nothing(penstock: Callable[..., Penstock], capsys: 
             f"\nacknowledged {len(run.acknowledged)}, delivered {delivered}, repeated {repeated}, dead {len(dead)}, lost {lost}"
             f", {run.parked} attempts while a subscriber was down"
         )
-    assert len(run.acknowledged) > EVENTS * 0.8
+    assert len(run.acknowledged) > run.events * 0.8
     assert lost == 0
     assert run.parked > 0
     assert all(numbers == sorted(numbers) for numbers in run.first_of_key.values())
     assert len(run.first_of_key) > CONNECTIONS // 2
-    assert repeated <= KILLS * len(TRIGGERS) * WINDOW
+    assert repeated <= run.kills * len(TRIGGERS) * WINDOW
     assert await one.stop() == 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system.support import (
+    CHANNELS,
     Penstock,
     Publisher,
     Reply,
@@ -26,7 +27,7 @@ from tests.system.support import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.parametrize("channel", CHANNELS, indirect=True)]
 
 KEYS = 1000
 CONNECTIONS = 64
