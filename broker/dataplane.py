@@ -26,17 +26,23 @@ class DataPlane:
         self._backend = backend
         self._ingress = ingress
         self._dispatcher = dispatcher
+        self._logs: dict[ObjectName, tuple[str, Log]] = {}
 
     async def publish(self, table: RoutingTable) -> None:
         """Serve this table from now on. A Broker whose log cannot be opened answers 503 until a later table."""
-        logs: dict[ObjectName, Log] = {}
+        known, self._logs = self._logs, {}
         for name, route in table.brokers.items():
             if not route.ready:
                 continue
+            found = known.get(name)
+            if found is not None and found[0] == route.uid:
+                self._logs[name] = found
+                continue
             try:
-                logs[name] = await self._backend.open(LogName(*name, route.uid))
+                self._logs[name] = route.uid, await self._backend.open(LogName(*name, route.uid))
             except ChannelError as error:
                 log.warning("the log of a Broker cannot be opened", broker=str(name), error=str(error))
+        logs = {name: channel for name, (_, channel) in self._logs.items()}
         if self._dispatcher is not None:
             self._dispatcher.publish(table)
         self._ingress.publish(table, MappingProxyType(logs))

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -33,9 +33,10 @@ from controller.reconcile.broker import BrokerFacts, is_ours, reconcile_broker
 from controller.reconcile.config import WHEN_FULL, broker_config
 from controller.reconcile.trigger import TriggerFacts, reconcile_trigger, start_of
 from controller.reconcile.world import Seen
+from controller.routes import Routes
 from controller.statuses import StatusWriter
 from controller.world import LiveWorld
-from eventing.routing import BrokerRoute, RoutingTable, TriggerRoute, WhenFull
+from eventing.routing import WhenFull
 from eventing.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -45,11 +46,15 @@ if TYPE_CHECKING:
     from controller.cache import ObjectCache
     from controller.kube.client import KubeClient
     from controller.objects.kind import JsonObject, Kind, ObjectKey
+    from eventing.routing import RoutingTable
 
 log = structlog.get_logger()
 
 RETRY = 1.0
 """Seconds until something is tried again that the channel or the API refused."""
+
+AT_ONCE = 64
+"""Objects that are reconciled together: each may wait for its channel, and a start has thousands."""
 
 FIRST_LIST = 5.0
 """Seconds that the API server has for its first lists; then a process that has cached objects begins with those."""
@@ -93,23 +98,6 @@ class ControlSettings:
     when_full: WhenFull = WhenFull.REFUSE
 
 
-@dataclass(slots=True)
-class _Routes:
-    """What reconciliation found, by object; the table is made of it."""
-
-    brokers: dict[ObjectKey, BrokerRoute] = field(default_factory=dict)
-    triggers: dict[ObjectKey, tuple[ObjectKey, TriggerRoute]] = field(default_factory=dict)
-
-    def table(self, generation: int, *, live: bool) -> RoutingTable:
-        by_broker: dict[ObjectKey, list[TriggerRoute]] = {}
-        for _, (broker, route) in sorted(self.triggers.items()):
-            by_broker.setdefault(broker, []).append(route)
-        brokers = {
-            route.name: replace(route, triggers=tuple(by_broker.get(key, ()))) for key, route in self.brokers.items()
-        }
-        return RoutingTable(generation, live, MappingProxyType(brokers))
-
-
 class ControlLoop:
     """Runs until cancelled. `loaded`, `note` and `mark` are called by the data plane, `lead` by whoever holds the election;
     everything else happens in `run`. It follows until it is told to lead.
@@ -131,7 +119,7 @@ class ControlLoop:
         self._settings = settings
         self._world = LiveWorld()
         self._statuses = StatusWriter(kube, kinds, self._world.get, self._seen)
-        self._routes = _Routes()
+        self._routes = Routes()
         self._leads = False
         self._loaded: dict[str, dict[int, int]] = {}
         self._keys: dict[str, ObjectKey] = {}
@@ -269,28 +257,34 @@ class ControlLoop:
     async def _reconcile_dirty(self) -> None:
         # Brokers go first: what their Triggers say depends on them. A status that changes makes others dirty in turn.
         while self._dirty:
-            key = next(iter(self._dirty_brokers or self._dirty))
-            self._dirty_brokers.pop(key, None)
-            del self._dirty[key]
-            try:
-                await (self._broker(key) if key.kind == "Broker" else self._trigger(key))
-                self._failed.discard(key)
-            except _NotStarted:
-                self._failed.add(key)
-                self._later(key)
-            except ChannelError as error:
-                log.warning(
-                    "reconciliation failed; trying again",
-                    object=f"{key.kind} {key.namespace}/{key.name}",
-                    error=str(error),
-                )
-                self._failed.add(key)
-                self._later(key)
+            keys = list(islice(self._dirty_brokers or self._dirty, AT_ONCE))
+            for key in keys:
+                self._dirty_brokers.pop(key, None)
+                del self._dirty[key]
+            async with asyncio.TaskGroup() as group:
+                for key in keys:
+                    group.create_task(self._reconcile(key))
+
+    async def _reconcile(self, key: ObjectKey) -> None:
+        try:
+            await (self._broker(key) if key.kind == "Broker" else self._trigger(key))
+            self._failed.discard(key)
+        except _NotStarted:
+            self._failed.add(key)
+            self._later(key)
+        except ChannelError as error:
+            log.warning(
+                "reconciliation failed; trying again",
+                object=f"{key.kind} {key.namespace}/{key.name}",
+                error=str(error),
+            )
+            self._failed.add(key)
+            self._later(key)
 
     async def _broker(self, key: ObjectKey) -> None:
         broker = self._world.get(key)
         if broker is None or not is_ours(broker, cluster=self._settings.cluster):
-            self._routes.brokers.pop(key, None)
+            self._routes.put_broker(key, None)
             self._world.depends(key, frozenset())
             return
         seen = Seen(self._world)
@@ -307,30 +301,27 @@ class ControlLoop:
         facts = BrokerFacts(self._settings.base_url, state, percent, self._settings.when_full)
         plan = reconcile_broker(broker, seen, facts, now=_now(), cluster=self._settings.cluster)
         self._world.depends(key, seen.keys)
-        self._routes.brokers[key] = plan.route
+        self._routes.put_broker(key, plan.route)
         self._set_status(key, plan.status)
 
     async def _trigger(self, key: ObjectKey) -> None:
         trigger = self._world.get(key)
         if trigger is None:
-            self._routes.triggers.pop(key, None)
+            self._routes.drop_trigger(key)
             self._world.depends(key, frozenset())
             return
         seen = Seen(self._world)
         its_broker = broker_key(trigger)
         broker = seen.get(its_broker)
         if broker is not None and not is_ours(broker, cluster=self._settings.cluster):
-            self._routes.triggers.pop(key, None)
+            self._routes.drop_trigger(key)
             self._world.depends(key, seen.keys)
             return
         facts = await self._facts(trigger, broker)
         plan = reconcile_trigger(trigger, broker, seen, facts, now=_now(), cluster=self._settings.cluster)
         self._world.depends(key, seen.keys)
         # Every Trigger that exists is in the table, also one that cannot be served: absence means that it was deleted.
-        if plan.route is None:
-            self._routes.triggers.pop(key, None)
-        else:
-            self._routes.triggers[key] = (its_broker, plan.route)
+        self._routes.put_trigger(key, its_broker, plan.route)
         self._set_status(key, plan.status)
 
     async def _facts(self, trigger: JsonObject, broker: JsonObject | None) -> TriggerFacts:
@@ -368,11 +359,10 @@ class ControlLoop:
     # --- publishing -----------------------------------------------------------------------------------------------
 
     async def _publish_changes(self) -> None:
-        generation = (self._published.generation if self._published else 0) + 1
         # A Trigger whose reconciliation failed may be missing from the table, and must not look deleted.
         live = not self._failed and all(reflector.live for reflector in self._reflectors)
-        table = self._routes.table(generation, live=live)
-        if not self._published or (self._published.brokers, self._published.live) != (table.brokers, table.live):
+        table = self._routes.table(live=live)
+        if table is not self._published:
             await self._publish(table)
             self._published = table
             self._swept = False

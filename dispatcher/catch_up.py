@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SLICE: Final = 0.0005
+SLICE: Final = 0.0001
 """Seconds for which lanes that catch up may begin deliveries."""
 
-REST: Final = 0.005
+REST: Final = 0.004
 """Seconds for which they begin none after that."""
 
 ALONE: Final = 0.1

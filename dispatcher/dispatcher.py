@@ -138,8 +138,11 @@ class Dispatcher:
                 return
             broker = _BrokerDispatch(await self._backend.open(name), self._backend, self._services)
             self._brokers[name] = broker
+        elif broker.follows(route, self._claims, live=live):
+            return
+        claims = self._claims
         await broker.apply(route, live=live)
-        for partition in await broker.follow(self._claims):
+        for partition in await broker.follow(claims):
             broker.started(partition, self._start(partition, group))
 
     # --- retention ------------------------------------------------------------------------------------------------
@@ -174,6 +177,17 @@ class _BrokerDispatch:
         self._looked_at: list[int] = []
         self._mark = 0
         self._applied: tuple[BrokerRoute, bool] | None = None
+        self._claims: Mapping[int, Claim] | None = None
+
+    def follows(self, route: BrokerRoute, claims: Mapping[int, Claim], *, live: bool) -> bool:
+        """Whether all of this is being served already."""
+        return (
+            self._claims is claims
+            and self._applied is not None
+            and self._applied[0] is route
+            and self._applied[1] == live
+            and not any(partition.ending for partition in self._partitions.values())
+        )
 
     async def apply(self, route: BrokerRoute, *, live: bool) -> None:
         """Serve the Triggers of this route in the partitions that are served. Raises ChannelError."""
@@ -203,6 +217,7 @@ class _BrokerDispatch:
     async def follow(self, claims: Mapping[int, Claim]) -> Sequence[PartitionDispatch]:
         """Stop what is not claimed any more, and return what is to be started, loaded. Raises ChannelError."""
         new: list[PartitionDispatch] = []
+        waits = False
         for number in range(self._log.partitions):
             claim = claims.get(slot_of(self._log.name, number))
             present = self._partitions.get(number)
@@ -213,6 +228,10 @@ class _BrokerDispatch:
             # What was served here before under another claim has to end first: two would deliver everything twice.
             if present is None and claim is not None and self._applied is not None and not self._is_ending(number):
                 new.append(await self._load(number, claim, *self._applied))
+            waits |= self._is_ending(number)
+        uids = {trigger.uid for trigger in self._applied[0].triggers} if self._applied is not None else set()
+        whole = not waits and all(one.serves(uids) for one in (*self._partitions.values(), *new))
+        self._claims = claims if whole else None
         return new
 
     def _is_ending(self, number: int) -> bool:

@@ -216,12 +216,13 @@ def checks(checkout: Checkout) -> Checkout:
     for name in STEPS:
         checkout.program(name, f'#!/bin/sh\necho "{name} $*" >>"$LOG"\n[ "${{FAILS:-}}" != "{name} $*" ]\n')
     write_program(checkout.root / "scripts/crds", '#!/bin/sh\necho "crds $*" >>"$LOG"\n')
+    write_program(checkout.root / "scripts/servers.d/nats", '#!/bin/sh\necho "nats $*" >>"$LOG"\n')
     checkout.run("scripts/test")
     checkout.ran()
     return checkout
 
 
-CHECKS = ["ruff check", "ruff format --check", "mypy ", "lint-imports ", "crds --check", "pytest "]
+CHECKS = ["ruff check", "ruff format --check", "mypy ", "lint-imports ", "crds --check", "nats ensure_binary", "pytest "]
 
 
 def test_the_tests_run_every_check(checks: Checkout) -> None:
