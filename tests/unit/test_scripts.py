@@ -244,7 +244,7 @@ def test_the_first_check_that_fails_ends_the_tests(checks: Checkout) -> None:
 def test_arguments_mean_pytest_alone(checks: Checkout) -> None:
     """They reach pytest as they are."""
     assert checks.run("scripts/test", "-k", "lanes").returncode == 0
-    assert checks.ran() == ["pytest -k lanes"]
+    assert checks.ran() == ["nats ensure_binary", "pytest -k lanes"]
 
 
 def test_without_kubectl_nothing_is_skipped(checks: Checkout) -> None:

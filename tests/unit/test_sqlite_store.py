@@ -52,7 +52,6 @@ async def _make(data_dir: Path, count: int = 3) -> Path:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("nats://localhost:4222", "no nats channel yet"),
         ("kafka://localhost:9092", "no kafka channel yet"),
         ("redis://localhost", "known are sqlite:"),
         ("", "known are sqlite:"),
