@@ -28,7 +28,7 @@ from controller.channels import Channels
 from controller.kube.errors import KubeError
 from controller.kube.reflector import Reflector
 from controller.objects.annotations import FULL, InvalidAnnotation, loaded_note, number_of
-from controller.objects.views import EVENTING, broker_key, child, name_of, uid_of
+from controller.objects.views import EVENTING, broker_key, child, condition_of, name_of, uid_of
 from controller.reconcile.broker import BrokerFacts, is_ours, reconcile_broker
 from controller.reconcile.config import WHEN_FULL, broker_config
 from controller.reconcile.trigger import TriggerFacts, reconcile_trigger, start_of
@@ -61,6 +61,10 @@ FIRST_LIST = 5.0
 
 FIND_KIND = 60.0
 """Seconds until a kind that a destination names, and that the server does not have, is looked for again."""
+
+SETTLE = 10.0
+"""Seconds from the first table for which a Trigger that was Ready counts as loaded: its data plane has just been started, and
+a status that says so for a moment, of every Trigger, is work for everybody who watches."""
 
 WATCHED = frozenset(
     {
@@ -130,6 +134,7 @@ class ControlLoop:
         self._wake = asyncio.Event()
         self._published: RoutingTable | None = None
         self._swept = False
+        self._settled = False
         self._reflectors = [
             Reflector(kube, kinds[one], self._on_change, optional=one[0] != EVENTING) for one in sorted(WATCHED)
         ]
@@ -350,7 +355,16 @@ class ControlLoop:
         for partition in range(self._channels.partitions(name)):
             served = max(here.get(partition, -1), number_of(told, loaded_note(partition)) or -1)
             oldest = served if oldest is None else min(oldest, served)
-        return oldest if oldest is not None and oldest >= 0 else None
+        if oldest is not None and oldest >= 0:
+            return oldest
+        return None if self._settled else _loaded_before(trigger)
+
+    def _settle(self) -> None:
+        """From now on a Trigger that nobody has loaded is not Ready."""
+        self._settled = True
+        for key in self._keys.values():
+            if key.kind == "Trigger":
+                self._mark(key)
 
     def _set_status(self, key: ObjectKey, status: JsonObject) -> None:
         if self._leads:
@@ -363,6 +377,8 @@ class ControlLoop:
         live = not self._failed and all(reflector.live for reflector in self._reflectors)
         table = self._routes.table(live=live)
         if table is not self._published:
+            if self._published is None:
+                asyncio.get_running_loop().call_later(SETTLE, self._settle)
             await self._publish(table)
             self._published = table
             self._swept = False
@@ -371,6 +387,15 @@ class ControlLoop:
         if live and self._leads and not self._swept:
             await self._channels.keep_only(set(self._logs.values()))
             self._swept = True
+
+
+def _loaded_before(trigger: JsonObject) -> int | None:
+    """The generation that was loaded by what the Trigger's status says, None for none."""
+    loaded = condition_of(trigger, "SubscriptionReady")
+    if loaded is None or loaded.get("status") != "True":
+        return None
+    observed = child(trigger, "status").get("observedGeneration")
+    return observed if isinstance(observed, int) else None
 
 
 def _log_name(broker: JsonObject) -> LogName:

@@ -222,7 +222,15 @@ def checks(checkout: Checkout) -> Checkout:
     return checkout
 
 
-CHECKS = ["ruff check", "ruff format --check", "mypy ", "lint-imports ", "crds --check", "nats ensure_binary", "pytest "]
+CHECKS = [
+    "ruff check",
+    "ruff format --check",
+    "mypy ",
+    "lint-imports ",
+    "crds --check",
+    "nats ensure_binary",
+    "pytest ",
+]
 
 
 def test_the_tests_run_every_check(checks: Checkout) -> None:
