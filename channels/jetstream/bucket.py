@@ -10,7 +10,7 @@ import secrets
 from base64 import b64decode
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from channels.errors import StoreError, StoreTooNew
+from channels.errors import ChannelUnavailable, StoreError, StoreTooNew
 from channels.jetstream.errors import NoMessage
 from channels.jetstream.stream import make
 
@@ -32,6 +32,10 @@ _PAGE_BYTES: Final = 8 << 20
 _MOST: Final = 900
 _MOST_BYTES: Final = 8 << 20
 """Keys, and bytes of values, that one atomic batch has at most. The server takes 1000 messages."""
+
+_ASKED: Final = 50
+_BEHIND: Final = 0.02
+"""How often replicas that are behind are asked, and the seconds between."""
 
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_OF: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -58,6 +62,7 @@ class Bucket:
 
     def __init__(self, connection: Connection, name: str) -> None:
         self.stream = f"KV_{name}"
+        self._replicated = False
         self._connection = connection
         self._root = f"$KV.{name}."
 
@@ -83,6 +88,7 @@ class Bucket:
                 raise StoreError(
                     f"the bucket {self.stream} was made with {name}={config.get(name)}: remove or rename it"
                 )
+        self._replicated = config["num_replicas"] > 1
         found = await self.get("format")
         if found is None:
             await self._connection.store(f"{self._root}format", str(FORMAT).encode())
@@ -111,7 +117,7 @@ class Bucket:
         )
 
     async def read(self, keys: str) -> list[Entry]:
-        """Every entry whose key matches, in the order of their revisions, which may be that of a replica."""
+        """Every entry whose key matches, in the order of their revisions: any replica may answer, and be a little behind."""
         found: list[Entry] = []
         after = 0
         while True:
@@ -121,19 +127,38 @@ class Bucket:
             )
             if not page:
                 return found
-            entries = [self._entry(message) for message in page]
-            found += [entry for message, entry in zip(page, entries, strict=True) if not _is_removed(message)]
-            after = entries[-1].revision
+            found += [entry for entry in map(self._entry, page) if not entry.removed]
+            after = int((page[-1].headers or {})["Nats-Sequence"])
             if (page[-1].headers or {}).get("Nats-Num-Pending") == "0":
                 return found
 
-    async def read_exactly(self, keys: Sequence[str]) -> list[Entry]:
-        """The entries of these keys, as far as they exist."""
+    async def read_now(self, root: str) -> list[Entry]:
+        """Every entry below `root` as it is now. What a replica has is a beginning of the stream, so one that has what is
+        written here, now, has all that was written before.
+        """
+        if not self._replicated:
+            return await self.read(f"{root}.>")
+        mark = f"{root}.mark"
+        revision = await self.put(mark, b"")
+        for _ in range(_ASKED):
+            entries = await self.read(f"{root}.>")
+            if any(entry.key == mark and entry.revision >= revision for entry in entries):
+                return [entry for entry in entries if entry.key != mark]
+            await asyncio.sleep(_BEHIND)
+        raise ChannelUnavailable(f"a replica of {self.stream} is behind")
+
+    async def read_each(self, keys: Sequence[str]) -> list[Entry]:
+        """The entries of these keys, as far as they exist now."""
         if not keys:
             return []
         subjects = [self._root + key for key in keys]
         page = await self._connection.get(self.stream, {"multi_last": subjects, "batch": len(subjects)})
-        return [self._entry(message) for message in page if not _is_removed(message)]
+        entries = [self._entry(message) for message in page]
+        if self._replicated:
+            # A replica that is behind has not heard of some of them.
+            missing = set(keys) - {entry.key for entry in entries}
+            entries += [entry for key in missing if (entry := await self.last(key)) is not None]
+        return [entry for entry in entries if not entry.removed]
 
     async def keys(self, pattern: str) -> list[str]:
         """The keys that match, removed ones included until they are purged."""
@@ -149,9 +174,8 @@ class Bucket:
 
     def _entry(self, message: Msg) -> Entry:
         headers = message.headers or {}
-        return Entry(
-            headers["Nats-Subject"].removeprefix(self._root), message.data or b"", int(headers["Nats-Sequence"])
-        )
+        key = headers["Nats-Subject"].removeprefix(self._root)
+        return Entry(key, message.data or b"", int(headers["Nats-Sequence"]), "KV-Operation" in headers)
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -212,7 +236,3 @@ class Bucket:
 
     def _bound(self, condition: Condition) -> dict[str, str]:
         return {_EXPECTED: str(condition.revision), _EXPECTED_OF: self._root + condition.key}
-
-
-def _is_removed(message: Msg) -> bool:
-    return "KV-Operation" in (message.headers or {})

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 STREAM_NOT_FOUND: Final = 10059
 NAME_IN_USE: Final = 10058
-WRONG_LAST_SEQUENCE: Final = 10071
+WRONG_LAST_SEQUENCE: Final = frozenset({10071, 10164})
+"""The second one is a cluster's, where another write of the key is under way."""
+
 NO_MESSAGE: Final = 10037
 _NO_ROOM: Final = frozenset({10002, 10023, 10047, 10077})
 """Resources of the account, the server, the storage; the limits of the stream."""
@@ -69,7 +71,7 @@ def _answered(error: APIError, what: str) -> ChannelError:
     text = f"{what}: NATS answered {error.code}: {error.description} (err_code {error.err_code})"
     if error.err_code == STREAM_NOT_FOUND:
         return LogNotFound(text)
-    if error.err_code == WRONG_LAST_SEQUENCE:
+    if error.err_code in WRONG_LAST_SEQUENCE:
         return ConditionFailed(text)
     if error.err_code == NO_MESSAGE:
         return NoMessage(text)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from channels.jetstream.connection import Connection, Inbox
+    from channels.jetstream.stream import StreamRow
     from channels.records import Record
 
 HEARTBEAT: Final = 5
@@ -55,12 +56,13 @@ class Memory:
 class Follower:
     """Everything of a partition in (`base`, `last`] is kept here."""
 
-    def __init__(self, connection: Connection, stream: str, subject: str, after: int, memory: Memory) -> None:
+    def __init__(self, connection: Connection, row: StreamRow, partition: int, after: int, memory: Memory) -> None:
         self.base = after
         self.last = after
         self._connection = connection
-        self._stream = stream
-        self._subject = subject
+        self._stream = row.stream
+        self._subject = row.subject_of(partition)
+        self._dense = row.partitions == 1
         self._memory = memory
         self._records: list[Record] = []
         self._positions: list[int] = []

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from channels.channel import checked_size
-from channels.errors import AppendAmbiguous, ChannelError, ChannelUnavailable, LogNotFound, PositionExpired
-from channels.jetstream.codec import headers_of, nanoseconds_of, record_of
+from channels.errors import ChannelError, ChannelUnavailable, PositionExpired
 from channels.jetstream.follower import Follower
 from channels.jetstream.names import trimmed_key
-from channels.jetstream.stream import row_of
+from channels.jetstream.reader import StreamReader
 from channels.jetstream.tasks import refused
+from channels.jetstream.writer import StreamWriter
 from channels.records import Appended, Bounds, LogStats, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from channels.channel import ChannelSettings
     from channels.jetstream.bucket import Bucket
@@ -37,19 +33,11 @@ if TYPE_CHECKING:
 PAYLOAD_RESERVE: Final = 64 * 1024
 """Bytes of `max_payload` that an event leaves free: for headers of ours, and for the attempts of a parked delivery."""
 
-_BATCH: Final = 900
-_BATCH_BYTES: Final = 8 << 20
-"""Events, and bytes of them, in one atomic batch. The server takes 1000 messages."""
-
-_PAGE_LIMIT: Final = 1000
-_NEAR: Final = 16
-"""Records that are read together while the first of a time is looked for."""
-
 _ADDED: Final = 46
 """Bytes that the server's file has for each message besides subject, header lines and data."""
 
 _PUSH_LIMIT: Final = 0.5
-"""Seconds for which a read waits for the push of what this process has appended, before it asks for it."""
+"""Seconds for which a read waits for the push of what is known to be there, before it asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +56,25 @@ class JetStreamLog:
     """Implements `channels.driver.Log`."""
 
     def __init__(self, row: StreamRow, shared: Shared) -> None:
-        self.row = row
-        self._connection = shared.connection
-        self._state = shared.state
-        self._bucket = shared.bucket
-        self._tasks = shared.tasks
-        self._memory = shared.memory
-        self._settings = shared.settings
-        self._batches = asyncio.Lock()
+        self._shared = shared
+        self._reader = StreamReader(shared.connection, row, shared.settings.page_bytes)
+        self._writer = StreamWriter(shared.connection)
         self._turn = itertools.count()
-        self._acknowledged = [0] * row.partitions
+        self._known = [0] * row.partitions
+        """The highest position of each partition that this process has written or read: no read may be blind to it."""
         self._floors: list[int] | None = None
         self._followers: dict[int, Follower] = {}
         self._starting = asyncio.Lock()
         self._ended: ChannelError | None = None
+
+    @property
+    def row(self) -> StreamRow:
+        """The stream as it was last seen."""
+        return self._reader.row
+
+    @row.setter
+    def row(self, row: StreamRow) -> None:
+        self._reader.row = row
 
     @property
     def name(self) -> LogName:
@@ -97,15 +90,15 @@ class JetStreamLog:
 
     @property
     def max_event_bytes(self) -> int:
-        return min(self._settings.max_event_bytes, self._connection.max_payload - PAYLOAD_RESERVE)
+        return min(self._shared.settings.max_event_bytes, self._shared.connection.max_payload - PAYLOAD_RESERVE)
 
     # --- writing --------------------------------------------------------------------------------------------------
 
     def append(self, events: Sequence[Event]) -> asyncio.Future[Sequence[Appended]]:
-        # The caller may be cancelled and use its list again, while the request still stands.
         if self._ended is not None:
-            return refused(self._new_end(self._ended))
-        return self._tasks.run(self._append(tuple(events)))
+            return refused(_new(self._ended))
+        # The caller may be cancelled and use its list again, while the request still stands.
+        return self._shared.tasks.run(self._append(tuple(events)))
 
     async def _append(self, events: Sequence[Event]) -> Sequence[Appended]:
         checked_size(events, self.max_event_bytes)
@@ -113,9 +106,9 @@ class JetStreamLog:
             return ()
         partition = self._partition_of(events[0])
         try:
-            positions = await self._store(partition, events)
+            positions = await self._writer.store(self.row.subject_of(partition), events)
         except ChannelUnavailable:
-            await self._confirm()
+            await self._reader.confirm()
             raise
         return self._appended(partition, positions)
 
@@ -130,51 +123,14 @@ class JetStreamLog:
         async def reply() -> None:
             # All go to one partition.
             partition = self._partition_of(events[0])
-            places.extend(self._appended(partition, await self._store_once(partition, events)))
+            positions = await self._writer.store_once(self.row.subject_of(partition), events)
+            places.extend(self._appended(partition, positions))
 
-        await self._state.settle(slot, claim, changes, reply if events else None)
+        await self._shared.state.settle(slot, claim, changes, reply if events else None)
         return places
 
-    async def _store(self, partition: int, events: Sequence[Event]) -> Sequence[int]:
-        """The positions of events that were stored in one piece."""
-        if len(events) == 1:
-            (event,) = events
-            return [await (await self._connection.publish(self._subject(partition), event.data, headers_of(event)))]
-        positions: list[int] = []
-        for batch in _batches(events):
-            try:
-                positions += await self._store_batch(partition, batch)
-            except ChannelError as error:
-                if positions:
-                    raise AppendAmbiguous(f"only the first {len(positions)} of {len(events)} are stored") from error
-                raise
-        return positions
-
-    async def _store_batch(self, partition: int, events: Sequence[Event]) -> Sequence[int]:
-        subject = self._subject(partition)
-        batch = secrets.token_hex(8)
-        # One after the other: the server takes 50 batches of a stream at a time.
-        async with self._batches:
-            for number, event in enumerate(events[:-1], 1):
-                headers = headers_of(event) | {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-                await self._connection.send(subject, event.data, headers)
-            commit = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(len(events)), "Nats-Batch-Commit": "1"}
-            last = await self._connection.store(subject, events[-1].data, headers_of(events[-1]) | commit)
-        return range(last - len(events) + 1, last + 1)
-
-    async def _store_once(self, partition: int, events: Sequence[Event]) -> Sequence[int]:
-        """The positions of replies; one that was stored before, and not acknowledged, is not stored again."""
-        subject = self._subject(partition)
-        acks = []
-        for number, event in enumerate(events):
-            known = blake2b(event.head + event.data, digest_size=16).hexdigest()
-            earlier = sum(event == other for other in events[:number])
-            headers = headers_of(event) | {"Nats-Msg-Id": f"{known}.{earlier}"}
-            acks.append(await self._connection.publish(subject, event.data, headers))
-        return await asyncio.gather(*acks)
-
     def _appended(self, partition: int, positions: Sequence[int]) -> Sequence[Appended]:
-        self._acknowledged[partition] = max(self._acknowledged[partition], *positions)
+        self._known[partition] = max(self._known[partition], *positions)
         return [Appended(partition, position) for position in positions]
 
     def _partition_of(self, event: Event) -> int:
@@ -183,26 +139,22 @@ class JetStreamLog:
         key = event.attributes.get("partitionkey")
         return (crc32(key.encode()) if key else next(self._turn)) % self.partitions
 
-    def _subject(self, partition: int) -> str:
-        return f"{self.row.subject}.{partition}"
-
     # --- retention ------------------------------------------------------------------------------------------------
 
     async def trim(self, partition: int, below: int) -> int:
         self._check(partition)
-        state = await self._stream_state()
+        state = await self._reader.state()
         # What is appended from now on stays, however large `below` is.
-        below = min(below, _next(state))
+        below = min(below, state.next)
         floors = await self._known_floors()
         # A purge without a sequence is one of everything.
-        if below <= max(floors[partition], _first(state)):
+        if below <= max(floors[partition], state.first):
             return 0
         if self.partitions > 1:
             # Where partitions share a stream, its first sequence does not tell what was removed of one of them.
-            await self._bucket.put(trimmed_key(self.name, partition), str(below).encode())
-        answer = await self._connection.api(
-            f"STREAM.PURGE.{self.row.stream}", {"filter": self._subject(partition), "seq": below}
-        )
+            await self._shared.bucket.put(trimmed_key(self.name, partition), str(below).encode())
+        request = {"filter": self.row.subject_of(partition), "seq": below}
+        answer = await self._shared.connection.api(f"STREAM.PURGE.{self.row.stream}", request)
         floors[partition] = max(floors[partition], below)
         return int(answer["purged"])
 
@@ -212,7 +164,7 @@ class JetStreamLog:
             floors = [0] * self.partitions
             if self.partitions > 1:
                 for partition in range(self.partitions):
-                    found = await self._bucket.get(trimmed_key(self.name, partition))
+                    found = await self._shared.bucket.get(trimmed_key(self.name, partition))
                     floors[partition] = int(found.value) if found is not None else 0
             self._floors = floors
         return self._floors
@@ -226,58 +178,32 @@ class JetStreamLog:
             raise PositionExpired(floor)
         if limit < 1:
             return Page((), after)
-        follower = self._followers.get(partition)
-        if follower is not None and after >= follower.base:
-            records = await self._followed(follower, partition, after, limit)
-            if records:
-                return Page(records, records[-1].position)
-            if after >= follower.last >= self._acknowledged[partition]:
-                return Page((), after)
-        return await self._fetch(partition, after, limit)
+        records = await self._followed(partition, after, limit)
+        if records is None:
+            records = await self._reader.page(partition, after, limit)
+        if not records:
+            return Page((), after)
+        last = records[-1].position
+        self._known[partition] = max(self._known[partition], last)
+        return Page(tuple(records), last)
 
-    async def _followed(self, follower: Follower, partition: int, after: int, limit: int) -> tuple[Record, ...]:
-        acknowledged = self._acknowledged[partition]
-        if after >= follower.last and follower.last < acknowledged:
-            # What this process appended is on its way here.
+    async def _followed(self, partition: int, after: int, limit: int) -> Sequence[Record] | None:
+        """The records above `after` in memory: none where there are none, None where that is not known."""
+        follower = self._followers.get(partition)
+        if follower is None or after < follower.base:
+            return None
+        known = self._known[partition]
+        if after >= follower.last and follower.last < known:
+            # It is on its way here.
             try:
                 async with asyncio.timeout(_PUSH_LIMIT):
-                    await follower.reach(acknowledged)
+                    await follower.reach(known)
             except TimeoutError:
-                return ()
-        # It may have dropped what the reader needs meanwhile.
-        return follower.take(after, limit, self._settings.page_bytes) if after >= follower.base else ()
-
-    async def _fetch(self, partition: int, after: int, limit: int) -> Page:
-        request = {
-            "seq": max(after + 1, 1),
-            "next_by_subj": self._subject(partition),
-            "batch": min(limit, _PAGE_LIMIT),
-            "max_bytes": self._settings.page_bytes,
-        }
-        records = await self._get(request)
-        gap = _gap(after, records)
-        if (gap is not None or not records) and (self.partitions == 1 or self.row.may_skip):
-            first = _first(await self._stream_state())
-            where = gap if gap is not None else after
-            if first > where + 1:
-                # What stands before the gap is good.
-                records = [record for record in records if record.position <= where]
-                if not records:
-                    raise PositionExpired(first)
-        return Page(tuple(records), records[-1].position if records else after)
-
-    async def _get(self, request: dict[str, object]) -> list[Record]:
-        try:
-            messages = await self._connection.get(self.row.stream, request)
-        except ChannelUnavailable:
-            await self._confirm()
-            raise
-        found = []
-        for message in messages:
-            headers = message.headers or {}
-            time = nanoseconds_of(headers["Nats-Time-Stamp"])
-            found.append(record_of(int(headers["Nats-Sequence"]), time, headers, message.data))
-        return found
+                return None
+            if after < follower.base:
+                return None
+        records = follower.take(after, limit, self._shared.settings.page_bytes)
+        return records if records or after >= follower.last >= known else None
 
     async def wait(self, partition: int, after: int) -> None:
         self._check(partition)
@@ -289,61 +215,39 @@ class JetStreamLog:
         async with self._starting:
             follower = self._followers.get(partition)
             if follower is None:
-                end = _next(await self._stream_state()) - 1
-                follower = Follower(
-                    self._connection, self.row.stream, self._subject(partition), min(after, end), self._memory
-                )
+                after = min(after, (await self._reader.state()).next - 1)
+                follower = Follower(self._shared.connection, self.row, partition, after, self._shared.memory)
                 await follower.start()
                 self._check(partition)
                 self._followers[partition] = follower
-                self._tasks.run(follower.run())
+                self._shared.tasks.run(follower.run())
             return follower
 
     async def bounds(self, partition: int) -> Bounds:
         self._check(partition)
         floor = (await self._known_floors())[partition]
-        state = await self._stream_state()
-        end = _next(state)
-        first = max(floor, _first(state))
+        state = await self._reader.state()
+        first = max(floor, state.first)
         if self.partitions > 1:
-            records = await self._get({"seq": first, "next_by_subj": self._subject(partition), "batch": 1})
-            first = min(records[0].position, end) if records else end
-        return Bounds(first, end)
+            records = await self._reader.above(partition, first - 1, 1)
+            first = min(records[0].position, state.next) if records else state.next
+        return Bounds(first, state.next)
 
     async def position_at(self, partition: int, time: float) -> int:
         self._check(partition)
-        # A time that is a fraction of a second is rounded: begin a little earlier and look.
-        begin = datetime.fromtimestamp(max(time - 1e-3, 0.0), UTC)
-        request: dict[str, object] = {"start_time": begin.isoformat().replace("+00:00", "Z")}
-        while True:
-            records = await self._get({**request, "next_by_subj": self._subject(partition), "batch": _NEAR})
-            for record in records:
-                if record.time >= time:
-                    return record.position
-            if not records:
-                return (await self.bounds(partition)).next
-            request = {"seq": records[-1].position + 1}
+        end = (await self._reader.state()).next
+        found = await self._reader.first_since(partition, time)
+        return end if found is None else found
 
     async def stats(self) -> LogStats:
         self._check(0)
-        state = await self._stream_state()
+        state = await self._reader.state()
         limit = self.row.config["max_bytes"]
-        full = state["bytes"] / limit if limit > 0 else 0.0
-        oldest = nanoseconds_of(state["first_ts"]) / 1e9 if state["messages"] else None
         # What the server adds to each message; what is left is the events', and a little for those that came in batches.
-        added = state["messages"] * (_ADDED + len(self._subject(0)))
-        return LogStats(state["messages"], max(0, state["bytes"] - added), oldest, full)
-
-    async def _stream_state(self) -> dict[str, Any]:
-        answer = await self._connection.api(f"STREAM.INFO.{self.row.stream}")
-        if row_of(answer["config"]).incarnation != self.incarnation:
-            raise LogNotFound(f"the stream {self.row.stream} was removed and made again")
-        state: dict[str, Any] = answer["state"]
-        return state
-
-    async def _confirm(self) -> None:
-        """Something had no answer: raise LogNotFound where that is since the stream is gone. Raises ChannelError."""
-        await self._stream_state()
+        added = state.records * (_ADDED + len(self.row.subject_of(0)))
+        return LogStats(
+            state.records, max(0, state.size - added), state.oldest, state.size / limit if limit > 0 else 0.0
+        )
 
     # --- its end --------------------------------------------------------------------------------------------------
 
@@ -355,41 +259,11 @@ class JetStreamLog:
 
     def _check(self, partition: int) -> None:
         if self._ended is not None:
-            raise self._new_end(self._ended)
+            raise _new(self._ended)
         if not 0 <= partition < self.partitions:
             raise ValueError(f"the log of {self.name} has partitions 0 to {self.partitions - 1}, not {partition}")
 
-    @staticmethod
-    def _new_end(error: ChannelError) -> ChannelError:
-        # A new one each time: an exception that is raised in two tasks mixes up their tracebacks.
-        return type(error)(*error.args)
 
-
-def _batches(events: Sequence[Event]) -> list[Sequence[Event]]:
-    """The events in the order that they have, in parts that fit an atomic batch."""
-    batches: list[list[Event]] = [[]]
-    size = 0
-    for event in events:
-        if batches[-1] and (len(batches[-1]) == _BATCH or size + event.size > _BATCH_BYTES):
-            batches.append([])
-            size = 0
-        batches[-1].append(event)
-        size += event.size
-    return list(batches)
-
-
-def _gap(after: int, records: Sequence[Record]) -> int | None:
-    """The position behind which the first positions are missing, None where there is no gap."""
-    for record in records:
-        if record.position != after + 1:
-            return after
-        after = record.position
-    return None
-
-
-def _first(state: dict[str, Any]) -> int:
-    return max(int(state["first_seq"]), 1)
-
-
-def _next(state: dict[str, Any]) -> int:
-    return int(state["last_seq"]) + 1
+def _new(error: ChannelError) -> ChannelError:
+    """A new one each time: an exception that is raised in two tasks mixes up their tracebacks."""
+    return type(error)(*error.args)

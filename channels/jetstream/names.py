@@ -69,9 +69,9 @@ def claim_key(slot: int) -> str:
     return f"slot.{slot}.claim"
 
 
-def slot_keys(slot: int) -> str:
-    """All keys of a slot, its claim included."""
-    return f"slot.{slot}.>"
+def slot_root(slot: int) -> str:
+    """What all keys of a slot begin with, its claim's too."""
+    return f"slot.{slot}"
 
 
 def start_key(trigger: str, log: LogName) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from channels.channel import check_slot
-from channels.errors import ChannelUnavailable, ClaimLost
+from channels.errors import ClaimLost
 from channels.jetstream.bucket import Condition
 from channels.jetstream.changes import BROKER_DELETED, Draft, Known, Tails, dead
 from channels.jetstream.codec import (
@@ -24,14 +24,13 @@ from channels.jetstream.errors import ConditionFailed
 from channels.jetstream.names import (
     DeliveryKey,
     all_of,
-    claim_key,
     cursors_of,
     deliveries_of,
     delivery_by_id,
     log_key,
     parked_of,
     parked_of_log,
-    slot_keys,
+    slot_root,
     start_key,
 )
 from channels.records import (
@@ -60,9 +59,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 64
 """Deliveries that are read together."""
-
-_RETRIES = 5
-"""How often a replica that is behind is asked again before the slot counts as not readable now."""
 
 
 class JetStreamState:
@@ -101,19 +97,7 @@ class JetStreamState:
 
     async def load(self, slot: int) -> SlotState:
         self._tasks.check()
-        return _slot_state(await self._read_slot(slot))
-
-    async def _read_slot(self, slot: int) -> list[Entry]:
-        """The entries of a slot, from a replica that knows its latest claim."""
-        claim = claim_key(slot)
-        latest = await self._bucket.get(claim)
-        for _ in range(_RETRIES):
-            entries = await self._bucket.read(slot_keys(slot))
-            seen = next((entry.revision for entry in entries if entry.key == claim), 0)
-            # All writes of earlier owners stand before the claim in the stream, so a replica that has it has them.
-            if latest is None or seen >= latest.revision:
-                return entries
-        raise ChannelUnavailable(f"the replicas of {self._bucket.stream} are behind: slot {slot} cannot be read now")
+        return _slot_state(await self._bucket.read_now(slot_root(slot)))
 
     # --- changes --------------------------------------------------------------------------------------------------
 
@@ -161,7 +145,7 @@ class JetStreamState:
     async def _tails_of(self, slot: int, claim: Claim) -> Tails:
         number, tails = self._tails.get(slot, (0, {}))
         if number != claim.number:
-            state = _slot_state(await self._read_slot(slot))
+            state = _slot_state(await self._bucket.read_now(slot_root(slot)))
             tails = {(tail.log, tail.partition): tail.members for tail in state.tails}
             self._tails[slot] = (claim.number, tails)
         return tails
@@ -192,7 +176,7 @@ class JetStreamState:
     async def _records(self, keys: Sequence[DeliveryKey]) -> list[DeliveryRecord]:
         found: list[DeliveryRecord] = []
         for begin in range(0, len(keys), _AT_ONCE):
-            entries = await self._bucket.read_exactly([key.record for key in keys[begin : begin + _AT_ONCE]])
+            entries = await self._bucket.read_each([key.record for key in keys[begin : begin + _AT_ONCE]])
             found += [unpack_delivery(DeliveryKey.parse(entry.key).id, entry.value) for entry in entries]
         return found
 

@@ -46,6 +46,14 @@ class StreamRow:
     partitions: int
     config: Mapping[str, Any]
 
+    def subject_of(self, partition: int) -> str:
+        """The subject of a partition."""
+        return f"{self.subject}.{partition}"
+
+    @property
+    def replicas(self) -> int:
+        return int(self.config["num_replicas"])
+
     @property
     def drops_oldest(self) -> bool:
         return bool(self.config["discard"] == "old")

@@ -100,6 +100,33 @@ async def test_trouble_with_nats_loses_nothing(nats: Server, tmp_path: Path, tro
         one.close()
 
 
+@pytest.mark.timeout(180)
+async def test_one_of_three_is_killed(tmp_path: Path) -> None:
+    """With three replicas each server may be killed in its turn: events are taken again before it is back, and none is missing."""
+    with running("nats3", tmp_path / "nats") as servers:
+        one = Penstock(tmp_path / "data", "--channel", f"{servers.url}/three?replicas=3")
+        try:
+            await one.start()
+            async with sink() as subscriber:
+                one.apply(broker(), trigger("all", f"{subscriber.url}/all"))
+                one.wait_ready("broker/default", "trigger/all")
+                load = Load(one)
+                async with asyncio.TaskGroup() as group:
+                    for name in range(CONNECTIONS):
+                        group.create_task(load.run(name))
+                    for node in (1, 2, 3):
+                        await eventually(load.more(), "events are taken")
+                        servers.send(signal.SIGKILL, node)
+                        await eventually(load.more(), "events are taken by the other two", 40)
+                        await asyncio.to_thread(servers.start)
+                    load.done.set()
+                await eventually(lambda: load.acknowledged <= set(subscriber.ids()), "everything is delivered")
+            assert load.slowest < LIMIT
+            assert await one.stop() == 0
+        finally:
+            one.close()
+
+
 async def test_a_refusal_says_when_to_come_again(nats: Server, tmp_path: Path) -> None:
     """Without NATS the answer is 503 with Retry-After, and says what is wrong."""
     one = Penstock(tmp_path / "data", "--channel", f"{nats.url}/away")
