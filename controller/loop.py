@@ -297,7 +297,7 @@ class ControlLoop:
         when_full = config.when_full or self._settings.when_full
         name = _log_name(broker)
         if self._leads:
-            state = await self._channels.ensure(name, {WHEN_FULL: when_full.value})
+            state = await self._channels.ensure(name, {**config.stream, WHEN_FULL: when_full.value})
         else:
             state = await self._channels.look(name)
         if state.ok is not True:

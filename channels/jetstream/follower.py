@@ -97,7 +97,7 @@ class Follower:
 
     def drop_oldest(self) -> None:
         """Keep one record less."""
-        self.base = self._positions[self._gone]
+        self.base = max(self.base, self._positions[self._gone])
         self._gone += 1
         if self._gone >= _COMPACT and self._gone * 2 >= len(self._records):
             del self._records[: self._gone], self._positions[: self._gone]
@@ -200,6 +200,9 @@ class Follower:
         self._add(record_of(position, nanoseconds, message.headers, message.data))
 
     def _add(self, record: Record) -> None:
+        if self._dense and record.position != self.last + 1:
+            # The server removed what stood between. Whoever needs that must hear so, from the stream.
+            self.base = record.position - 1
         self._records.append(record)
         self._positions.append(record.position)
         self.last = record.position

@@ -13,6 +13,7 @@ from channels.errors import ChannelError, ChannelUnavailable, PositionExpired
 from channels.jetstream.follower import Follower
 from channels.jetstream.names import trimmed_key
 from channels.jetstream.reader import StreamReader
+from channels.jetstream.space import Space
 from channels.jetstream.tasks import refused
 from channels.jetstream.writer import StreamWriter
 from channels.records import Appended, Bounds, LogStats, Page
@@ -59,6 +60,7 @@ class JetStreamLog:
         self._shared = shared
         self._reader = StreamReader(shared.connection, row, shared.settings.page_bytes)
         self._writer = StreamWriter(shared.connection)
+        self._space = Space(self._reader, shared.settings.reserve_share)
         self._turn = itertools.count()
         self._known = [0] * row.partitions
         """The highest position of each partition that this process has written or read: no read may be blind to it."""
@@ -101,9 +103,10 @@ class JetStreamLog:
         return self._shared.tasks.run(self._append(tuple(events)))
 
     async def _append(self, events: Sequence[Event]) -> Sequence[Appended]:
-        checked_size(events, self.max_event_bytes)
+        size = checked_size(events, self.max_event_bytes)
         if not events:
             return ()
+        await self._space.admit(size)
         partition = self._partition_of(events[0])
         try:
             positions = await self._writer.store(self.row.subject_of(partition), events)
@@ -242,7 +245,7 @@ class JetStreamLog:
     async def stats(self) -> LogStats:
         self._check(0)
         state = await self._reader.state()
-        limit = self.row.config["max_bytes"]
+        limit = self.row.config["max_bytes"] * self._shared.settings.reserve_share
         # What the server adds to each message; what is left is the events', and a little for those that came in batches.
         added = state.records * (_ADDED + len(self.row.subject_of(0)))
         return LogStats(

@@ -13,7 +13,7 @@ from channels.jetstream.names import stream_name, subject_of
 from channels.records import LogName
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from channels.jetstream.connection import Connection
 
@@ -65,21 +65,26 @@ class StreamRow:
 
 
 def settings_of(config: Mapping[str, str], replicas: int) -> StreamSettings:
-    """Read the keys of a Broker's ConfigMap; `replicas` where it does not say. Raises StoreError with the key at fault."""
+    """Read the keys of a Broker's ConfigMap, `replicas` where it does not say. Raises StoreError with the key at fault.
+
+    `stream.maxBytes` is a number of bytes here. Kafka's names are read too where ours are not given.
+    """
     return StreamSettings(
-        partitions=_number(config, "default.topic.partitions", 1),
-        replicas=_number(config, "default.topic.replication.factor", replicas),
+        partitions=_number(config, ("stream.partitions", "default.topic.partitions"), 1),
+        replicas=_number(config, ("stream.replicas", "default.topic.replication.factor"), replicas),
+        max_bytes=_number(config, ("stream.maxBytes",), -1),
         drop_oldest=config.get(WHEN_FULL) == DROP_OLDEST,
     )
 
 
-def _number(config: Mapping[str, str], key: str, default: int) -> int:
-    text = config.get(key, "")
-    if not text:
-        return default
-    if not text.isdecimal() or not int(text):
-        raise StoreError(f"{key}: {text!r} is no number above 0")
-    return int(text)
+def _number(config: Mapping[str, str], keys: Sequence[str], default: int) -> int:
+    for key in keys:
+        text = config.get(key, "")
+        if text:
+            if not text.isdecimal() or not int(text):
+                raise StoreError(f"{key}: {text!r} is no number above 0")
+            return int(text)
+    return default
 
 
 async def make(connection: Connection, wanted: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from controller.objects.quantities import parse_bytes
@@ -12,6 +12,8 @@ from eventing.durations import parse_duration
 from eventing.routing import DEFAULT_RETENTION, Retention, WhenFull
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from controller.objects.kind import JsonObject
     from controller.reconcile.world import World
 
@@ -25,16 +27,32 @@ _FOREIGN_KEYS = {
 WHEN_FULL: Final = "whenFull"
 RETENTION_AGE: Final = "retention.age"
 RETENTION_SIZE: Final = "retention.size"
-_OURS: Final = frozenset({"channel", WHEN_FULL, RETENTION_AGE, RETENTION_SIZE})
+PARTITIONS: Final = "stream.partitions"
+REPLICAS: Final = "stream.replicas"
+MAX_BYTES: Final = "stream.maxBytes"
+_OURS: Final = frozenset(
+    {"channel", WHEN_FULL, RETENTION_AGE, RETENTION_SIZE, PARTITIONS, REPLICAS, MAX_BYTES, "default.topic.partitions"}
+    | {"default.topic.replication.factor"}
+)
+_MOST: Final = {
+    PARTITIONS: 1024,
+    "default.topic.partitions": 1024,
+    REPLICAS: 5,
+    "default.topic.replication.factor": 5,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """A Broker's configuration: the condition `ConfigParsed`, and what it sets; `when_full` is None where it does not."""
+    """A Broker's configuration: the condition `ConfigParsed`, and what it sets; `when_full` is None where it does not.
+
+    `stream` are the keys that say how its log is made, where the channel lets a Broker say that: sizes in bytes.
+    """
 
     condition: Condition
     retention: Retention = DEFAULT_RETENTION
     when_full: WhenFull | None = None
+    stream: Mapping[str, str] = field(default_factory=dict)
 
 
 def broker_config(broker: JsonObject, world: World, *, cluster: bool) -> BrokerConfig:
@@ -44,7 +62,7 @@ def broker_config(broker: JsonObject, world: World, *, cluster: bool) -> BrokerC
     found = world.get(key) if key is not None and (key.group, key.kind) == ("", "ConfigMap") else None
     data = child(found, "data") if found is not None and key is not None else {}
     try:
-        config = BrokerConfig(Condition("ConfigParsed"), _retention(data), _when_full(data))
+        config = BrokerConfig(Condition("ConfigParsed"), _retention(data), _when_full(data), _stream(data))
     except _Unusable as error:
         what = f"{key.kind} {key.namespace}/{key.name}" if key is not None else ""
         return BrokerConfig(Condition("ConfigParsed", FALSE, "InvalidConfig", f"{what}: {error}"))
@@ -63,6 +81,21 @@ def _when_full(data: JsonObject) -> WhenFull | None:
         return WhenFull(value)
     except ValueError as error:
         raise _Unusable(f"{WHEN_FULL}: {value!r} is not usable, use refuse or dropOldest") from error
+
+
+def _stream(data: JsonObject) -> Mapping[str, str]:
+    found = {}
+    for key, most in _MOST.items():
+        text = string(data, key)
+        if text and not (text.isdecimal() and 1 <= int(text) <= most):
+            raise _Unusable(f"{key}: {text!r} is not usable, write a number from 1 to {most}")
+        if text:
+            found[key] = text
+    size = string(data, MAX_BYTES)
+    try:
+        return {**found, MAX_BYTES: str(parse_bytes(size))} if size else found
+    except ValueError as error:
+        raise _Unusable(f"{MAX_BYTES}: {size!r}: {error}") from error
 
 
 def _retention(data: JsonObject) -> Retention:

@@ -22,7 +22,12 @@ def _sqlite(_: pytest.FixtureRequest, data_dir: Path) -> Harness:
 
 
 def _jetstream(request: pytest.FixtureRequest, data_dir: Path) -> Harness:
-    return JetStreamHarness(f"{request.getfixturevalue('nats_url')}/{secrets.token_hex(4)}", data_dir)
+    return JetStreamHarness(_unused(request.getfixturevalue("nats_url")), data_dir)
+
+
+def _unused(server: str) -> str:
+    """A channel on the server that nobody has used."""
+    return f"{server}/{secrets.token_hex(4)}"
 
 
 HARNESSES = {"sqlite": _sqlite, "jetstream": _jetstream}
@@ -38,6 +43,12 @@ def make_harness(request: pytest.FixtureRequest) -> Callable[[Path], Harness]:
 def harness(make_harness: Callable[[Path], Harness], tmp_path: Path) -> Harness:
     """An installation without any log."""
     return make_harness(tmp_path / "data")
+
+
+@pytest.fixture
+def jetstream_url(nats_url: str) -> str:
+    """A channel on the shared NATS server that nobody has used."""
+    return _unused(nats_url)
 
 
 @pytest.fixture

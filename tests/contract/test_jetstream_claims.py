@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 LEASE = 1.0
-
-
-@pytest.fixture
-def url(nats_url: str) -> str:
-    """A channel that nobody has used."""
-    return f"{nats_url}/{secrets.token_hex(4)}"
 
 
 def opened(url: str, data_dir: Path) -> AbstractAsyncContextManager[Backend]:
@@ -62,12 +55,12 @@ async def until(condition: Callable[[], Coroutine[None, None, bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_second_process_gets_its_share(url: str, tmp_path: Path) -> None:
+async def test_a_second_process_gets_its_share(jetstream_url: str, tmp_path: Path) -> None:
     """A process that joins gets about half of the slots, each once its owner has given it back; one that leaves returns them."""
-    async with opened(url, tmp_path / "a") as first:
+    async with opened(jetstream_url, tmp_path / "a") as first:
         before = dict(await first.state.claims())
         assert len(before) == SLOTS
-        async with opened(url, tmp_path / "b") as second:
+        async with opened(jetstream_url, tmp_path / "b") as second:
 
             async def shared() -> bool:
                 kept = await first.state.claims()
@@ -87,11 +80,11 @@ async def test_a_second_process_gets_its_share(url: str, tmp_path: Path) -> None
         await until(returned)
 
 
-async def test_a_slot_is_not_taken_before_it_is_given_back(url: str, tmp_path: Path) -> None:
+async def test_a_slot_is_not_taken_before_it_is_given_back(jetstream_url: str, tmp_path: Path) -> None:
     """As long as its owner lives and has work under it, nobody else has a slot."""
-    async with opened(url, tmp_path / "a") as first:
+    async with opened(jetstream_url, tmp_path / "a") as first:
         before = await first.state.claims()
-        async with opened(url, tmp_path / "b") as second:
+        async with opened(jetstream_url, tmp_path / "b") as second:
 
             async def left() -> bool:
                 return len(await first.state.claims()) < SLOTS
@@ -111,9 +104,9 @@ async def test_a_slot_is_not_taken_before_it_is_given_back(url: str, tmp_path: P
                 await first.state.put(slot, before[slot], [])
 
 
-async def test_a_killed_process_is_followed_when_its_lease_has_run_out(url: str, tmp_path: Path) -> None:
+async def test_a_killed_process_is_followed_when_its_lease_has_run_out(jetstream_url: str, tmp_path: Path) -> None:
     """What a killed process had goes to another one, on another machine, by itself."""
-    async with holder(url, tmp_path / "a") as child, opened(url, tmp_path / "b") as second:
+    async with holder(jetstream_url, tmp_path / "a") as child, opened(jetstream_url, tmp_path / "b") as second:
         assert not await second.state.claims()
         child.kill()
 
@@ -123,25 +116,25 @@ async def test_a_killed_process_is_followed_when_its_lease_has_run_out(url: str,
         await until(taken)
 
 
-async def test_a_process_that_starts_again_waits_for_no_lease(url: str, tmp_path: Path) -> None:
+async def test_a_process_that_starts_again_waits_for_no_lease(jetstream_url: str, tmp_path: Path) -> None:
     """Whoever has the data directory has the slots of the one that had it before, at once."""
-    async with holder(url, tmp_path / "a") as child:
+    async with holder(jetstream_url, tmp_path / "a") as child:
         child.kill()
         await child.wait()
-        async with opened(url, tmp_path / "a") as again:
+        async with opened(jetstream_url, tmp_path / "a") as again:
             assert len(await again.state.claims()) == SLOTS
 
 
-async def test_a_process_that_was_stopped_is_not_heard_any_more(url: str, tmp_path: Path) -> None:
+async def test_a_process_that_was_stopped_is_not_heard_any_more(jetstream_url: str, tmp_path: Path) -> None:
     """A write under a claim that another process has by now changes nothing: no state, and no reply of what it settles."""
-    async with opened(url, tmp_path / "a") as first:
+    async with opened(jetstream_url, tmp_path / "a") as first:
         log = await first.create(BROKER, {})
         old = await claim_of(first)
         await first.state.put(SLOT, old, [a_tail("t1")])
         # A copy of the directory is the same process to others: it takes the slots, as after a pause that was too long.
         (tmp_path / "b").mkdir()
         (tmp_path / "b" / "nats-process").write_text((tmp_path / "a" / "nats-process").read_text())
-        async with opened(url, tmp_path / "b") as second:
+        async with opened(jetstream_url, tmp_path / "b") as second:
             assert (await claim_of(second)).number > old.number
             with pytest.raises(ClaimLost):
                 await first.state.put(SLOT, old, [a_cursor("t1", 3)])
@@ -152,12 +145,12 @@ async def test_a_process_that_was_stopped_is_not_heard_any_more(url: str, tmp_pa
             assert (await log.stats()).records == 0
 
 
-async def test_two_copies_of_a_directory_are_two_processes(url: str, tmp_path: Path) -> None:
+async def test_two_copies_of_a_directory_are_two_processes(jetstream_url: str, tmp_path: Path) -> None:
     """A process whose id another one uses too takes an id of its own, and both get their share."""
     (tmp_path / "b").mkdir()
-    async with opened(url, tmp_path / "a") as first:
+    async with opened(jetstream_url, tmp_path / "a") as first:
         (tmp_path / "b" / "nats-process").write_text((tmp_path / "a" / "nats-process").read_text())
-        async with opened(url, tmp_path / "b") as second:
+        async with opened(jetstream_url, tmp_path / "b") as second:
             owned = dict(await second.state.claims())
 
             async def shared() -> bool:

@@ -229,6 +229,10 @@ def test_retention_is_read_from_the_config() -> None:
         ("retention.age", "-PT1S", "retention.age: '-PT1S' is negative"),
         ("retention.size", "1 GB", "retention.size: '1 GB': this is no size: write it like"),
         ("whenFull", "drop", "whenFull: 'drop' is not usable, use refuse or dropOldest"),
+        ("stream.partitions", "0", "stream.partitions: '0' is not usable, write a number from 1 to 1024"),
+        ("stream.replicas", "three", "stream.replicas: 'three' is not usable, write a number from 1 to 5"),
+        ("default.topic.partitions", "-1", "default.topic.partitions: '-1' is not usable"),
+        ("stream.maxBytes", "10 GB", "stream.maxBytes: '10 GB': this is no size: write it like"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_the_fix(key: str, value: str, words: str) -> None:
