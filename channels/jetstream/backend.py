@@ -57,6 +57,7 @@ async def open_store(url: str, data_dir: Path, settings: ChannelSettings) -> Asy
         backend = JetStreamBackend(connection, bucket, claims, tasks, settings)
         if settings.dispatches:
             renewal = asyncio.get_running_loop().create_task(claims.run())
+            renewal.add_done_callback(claims.ended)
             stack.push_async_callback(claims.close)
             stack.callback(renewal.cancel)
         stack.push_async_callback(tasks.close)

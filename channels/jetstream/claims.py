@@ -48,6 +48,7 @@ class Claims:
         self._deadline = 0.0
         self._owned: dict[int, int] = {}
         self._leaving: set[int] = set()
+        self._fault: BaseException | None = None
         self._changed = asyncio.Event()
 
     async def changed(self) -> None:
@@ -59,8 +60,15 @@ class Claims:
         """Whether this process still has the slot under this claim, as far as it can know, and its lease has not run out."""
         return self._owned.get(claim.slot) == claim.number and asyncio.get_running_loop().time() < self._deadline
 
+    def ended(self, run: asyncio.Task[None]) -> None:
+        """`run` has come to its end: where that is a fault of ours, whoever asks for claims is told."""
+        self._fault = None if run.cancelled() else run.exception()
+        self._changed.set()
+
     def current(self) -> Mapping[int, Claim]:
         """The slots on which work may go on; none after the lease ran out."""
+        if self._fault is not None:
+            raise self._fault
         if asyncio.get_running_loop().time() >= self._deadline:
             return {}
         return {
@@ -147,7 +155,8 @@ class Claims:
                 self._process = secrets.token_hex(8)
                 self._owned.clear()
                 self._leaving.clear()
-            return await self._renew()
+            await self._renew()
+            return
         except AppendAmbiguous:
             self._renewal = 0
             raise
@@ -155,7 +164,6 @@ class Claims:
             # It had run out: what was stopped may go on.
             self._changed.set()
         self._deadline = sent + self._lease
-        return None
 
     def _is_free(self, record: Entry | None, alive: set[str]) -> bool:
         if record is None:

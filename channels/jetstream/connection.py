@@ -7,7 +7,7 @@ and not yet acknowledged raises AppendAmbiguous: nothing waits for the network.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -17,6 +17,7 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from channels.errors import ChannelUnavailable, StoreError
 from channels.jetstream.errors import mapped
+from channels.jetstream.tasks import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -69,21 +70,7 @@ class Connection:
     async def open(self) -> None:
         shown = self.address.shown
         try:
-            async with asyncio.timeout(_CONNECT_LIMIT):
-                await self._client.connect(
-                    servers=list(self.address.servers),
-                    name="penstock",
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.2,  # type: ignore[arg-type]  # any number of seconds will do
-                    connect_timeout=2,
-                    ping_interval=_PING_INTERVAL,
-                    max_outstanding_pings=2,
-                    error_cb=self._trouble,
-                    disconnected_cb=self._disconnected,
-                    reconnected_cb=self._reconnected,
-                    **self.address.login,
-                )
+            await within(_CONNECT_LIMIT, self._connect())
         except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
             detail = self._problem or str(error) or "no answer"
             raise StoreError(f"--channel {shown}: cannot connect to NATS: {detail}") from error
@@ -97,9 +84,26 @@ class Connection:
         # Without limits: each request bounds its own replies.
         await self._client.subscribe(f"{self._inbox}.*", cb=self._reply, pending_msgs_limit=0, pending_bytes_limit=0)
 
+    async def _connect(self) -> None:
+        await self._client.connect(
+            servers=list(self.address.servers),
+            name="penstock",
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # any number of seconds will do
+            connect_timeout=2,
+            ping_interval=_PING_INTERVAL,
+            max_outstanding_pings=2,
+            error_cb=self._trouble,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            **self.address.login,
+        )
+
     async def close(self) -> None:
         """Leave. What still waits for an answer is told so."""
-        await self._client.close()
+        with suppress(TimeoutError):
+            await within(LIMIT, self._client.close())
         await self._disconnected()
 
     @property
@@ -201,9 +205,10 @@ class Connection:
         self._waiting[token] = replies
         try:
             with mapped(subject):
-                await self._client.publish(
-                    subject, payload, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
-                )
+                async with asyncio.timeout(LIMIT):
+                    await self._client.publish(
+                        subject, payload, reply=f"{self._inbox}.{token}", headers=dict(headers) if headers else None
+                    )
         except BaseException:
             del self._waiting[token]
             raise

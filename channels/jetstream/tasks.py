@@ -15,6 +15,9 @@ T = TypeVar("T")
 _LAST: Final = 5.0
 """Seconds that work under way has when the backend closes: each of its requests has a shorter limit."""
 
+_AGAIN: Final = 0.2
+"""Seconds after which a task that did not heed its cancellation is cancelled once more."""
+
 
 class Tasks:
     """The tasks of one backend, from its opening to `close`."""
@@ -55,3 +58,21 @@ def refused(error: ChannelError) -> asyncio.Future[Any]:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     future.set_exception(error)
     return future
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled after a time until it ends. Raises TimeoutError then.
+
+    The client waits with `wait_for`, which before Python 3.12 swallows a cancellation that comes at a bad moment, and it
+    goes on with its attempts for ever: one cancellation is not enough.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_AGAIN)
+    if not done:
+        raise TimeoutError
+    return task.result()
