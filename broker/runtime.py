@@ -35,7 +35,7 @@ from broker.ingress.core import Ingress
 from broker.ingress.protocol import IngressProtocol, Rendered
 from broker.settings import Role
 from channels.errors import StoreError, StoreLocked
-from channels.registry import open_backend
+from channels.registry import open_backend, shown
 from controller.embedded.database import StoreFailed
 from controller.kube.config import KubeConfig
 from controller.kube.election import Election
@@ -214,7 +214,7 @@ def _announce(settings: Settings, control: ControlPlane) -> None:
         version=__version__,
         events=f"{settings.base_url}/NAMESPACE/BROKER",
         data=str(settings.data),
-        channel=settings.shown_channel,
+        channel=shown(settings.channel),
     )
     if control.cache is not None:
         return

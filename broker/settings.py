@@ -79,12 +79,6 @@ class Settings:
     when_full: WhenFull = WhenFull.REFUSE
 
     @property
-    def shown_channel(self) -> str:
-        """The channel's URL without what should not be read by others."""
-        scheme, mark, rest = self.channel.partition("://")
-        return f"{scheme}{mark}{rest.rpartition('@')[2]}"
-
-    @property
     def base_url(self) -> str:
         """What a Broker's address begins with."""
         if self.advertise:
@@ -134,6 +128,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
             max_disk_share=values.max_disk_share,
             commit_interval=values.commit_interval,
             dispatches=not values.role or Role.DISPATCHER in values.role,
+            lease=values.lease,
         ),
         when_full=values.when_full,
     )

@@ -47,6 +47,7 @@ class Sources(BaseSettings):
     when_full: WhenFull = WhenFull.REFUSE
     max_file_bytes: int = Field(default=_CHANNELS.max_file_bytes, ge=1024 * 1024)
     max_disk_share: float = Field(default=_CHANNELS.max_disk_share, gt=0, le=1)
+    lease: float = Field(default=_CHANNELS.lease, ge=1)
     commit_interval: float = Field(default=_CHANNELS.commit_interval, ge=0, le=1)
 
     @field_validator("manifests", mode="before")

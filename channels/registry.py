@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from channels.errors import StoreError
 
@@ -25,14 +25,24 @@ def open_backend(url: str, data_dir: Path, settings: ChannelSettings) -> Abstrac
         from channels.sqlite.backend import open_store  # noqa: PLC0415 - only the backend in use is loaded
 
         if url != "sqlite:":
-            raise StoreError(f"--channel {url}: sqlite: takes no path, the store is kept in the directory of --data")
+            raise StoreError(
+                f"--channel {shown(url)}: sqlite: takes no path, the store is kept in the directory of --data"
+            )
         return open_store(data_dir, settings)
     if scheme in ("nats", "tls"):
         from channels.jetstream.backend import open_store as open_jetstream  # noqa: PLC0415 - as above
 
         return open_jetstream(url, data_dir, settings)
     if scheme == "kafka":
-        raise StoreError(f"--channel {url}: this version has no {scheme} channel yet, use sqlite: or nats://HOST:PORT")
+        raise StoreError(
+            f"--channel {shown(url)}: this version has no {scheme} channel yet, use sqlite: or nats://HOST:PORT"
+        )
     raise StoreError(
-        f"--channel {url}: unknown scheme {scheme!r}, known are sqlite:, nats://HOST:PORT, kafka://HOST:PORT"
+        f"--channel {shown(url)}: unknown scheme {scheme!r}, known are sqlite:, nats://HOST:PORT, kafka://HOST:PORT"
     )
+
+
+def shown(url: str) -> str:
+    """A channel URL as people and logs may see it: without who logs in and how."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="")) if parts.netloc else url

@@ -123,6 +123,7 @@ class Shell:
     "document",
     [
         "docs/getting-started.md",
+        "docs/nats.md",
         "samples/helloworld/README.md",
         "samples/reply-chain/README.md",
         "samples/dead-letter/README.md",
@@ -130,11 +131,14 @@ class Shell:
 )
 def test_the_commands_of_a_document(document: str, tmp_path: Path) -> None:
     text = (ROOT / document).read_text()
-    ports = {shown: str(free_port()) for shown in ("8080", "8001", "8090", "9000", "9001", "9002", "9003", "9004")}
+    ports = {
+        shown: str(free_port()) for shown in ("8080", "8001", "8090", "9000", "9001", "9002", "9003", "9004", "4222")
+    }
     checkout = _checkout(tmp_path, ports)
     env = {**os.environ, "PORT": ports["8090"], "PATH": f"{os.environ['PATH']}:{checkout}/.bin"}
     env |= {"PENSTOCK_LISTEN": f"127.0.0.1:{ports['8080']}", "PENSTOCK_API": f"127.0.0.1:{ports['8001']}"}
     env |= {"PENSTOCK_URL": f"http://{env['PENSTOCK_LISTEN']}"}
+    env |= {"NATS_PORT": ports["4222"], "PENSTOCK_SERVERS": str(tmp_path / "servers")}
     shell = Shell(checkout, env)
     commands = _blocks(_with(ports, text))
     assert len(commands) > 2, "the document has console blocks"
@@ -143,10 +147,12 @@ def test_the_commands_of_a_document(document: str, tmp_path: Path) -> None:
             shell.run(command, expected)
     finally:
         shell.close()
+        # Where the document did not get that far. A server that is not there is nothing.
+        subprocess.run([checkout / "scripts/servers", "nats", "down"], env=env, check=True)
 
 
 def _with(ports: dict[str, str], text: str) -> str:
-    return re.sub(r"\b(8080|8001|8090|900[0-4])\b", lambda found: ports[found[0]], text)
+    return re.sub(r"\b(8080|8001|8090|900[0-4]|4222)\b", lambda found: ports[found[0]], text)
 
 
 def _checkout(tmp_path: Path, ports: dict[str, str]) -> Path:
@@ -156,6 +162,8 @@ def _checkout(tmp_path: Path, ports: dict[str, str]) -> Path:
     shutil.copytree(ROOT / "samples", checkout / "samples")
     for manifest in checkout.glob("samples/*/*.yaml"):
         manifest.write_text(_with(ports, manifest.read_text()))
+    shutil.copytree(ROOT / "scripts/servers.d", checkout / "scripts/servers.d")
+    shutil.copy(ROOT / "scripts/servers", checkout / "scripts/servers")
     (checkout / ".venv").symlink_to(sys.prefix)
     script = checkout / "scripts/penstock"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m broker "$@"\n')
