@@ -362,8 +362,8 @@ class ControlLoop:
     def _settle(self) -> None:
         """From now on a Trigger that nobody has loaded is not Ready."""
         self._settled = True
-        for key in self._keys.values():
-            if key.kind == "Trigger":
+        for uid, key in self._keys.items():
+            if key.kind == "Trigger" and uid not in self._loaded:
                 self._mark(key)
 
     def _set_status(self, key: ObjectKey, status: JsonObject) -> None:

@@ -143,6 +143,11 @@ class Claims:
 
     async def _renew(self) -> None:
         sent = asyncio.get_running_loop().time()
+        if sent >= self._deadline:
+            # Work under these has stopped, or is about to. It must not go on beside what begins under the next ones.
+            self._owned.clear()
+            self._leaving.clear()
+            self._changed.set()
         key = process_key(self._process)
         value = msgspec.msgpack.encode(StoredProcess(socket.gethostname(), os.getpid()))
         condition = Condition(key, self._renewal) if self._renewal else None
@@ -160,9 +165,6 @@ class Claims:
         except AppendAmbiguous:
             self._renewal = 0
             raise
-        if sent >= self._deadline:
-            # It had run out: what was stopped may go on.
-            self._changed.set()
         self._deadline = sent + self._lease
 
     def _is_free(self, record: Entry | None, alive: set[str]) -> bool:

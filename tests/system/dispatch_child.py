@@ -40,7 +40,7 @@ async def dispatching(channel: str, data_dir: Path, subscriber: str) -> AsyncIte
     name = ObjectName(BROKER.namespace, BROKER.name)
     trigger = TriggerRoute(TRIGGER, ObjectName("default", "all"), 1, EVERYTHING, Destination(subscriber))
     table = RoutingTable(1, True, MappingProxyType({name: BrokerRoute(BROKER.owner, name, (trigger,))}))
-    settings = DispatchSettings(claim_interval=0.1)
+    settings = DispatchSettings()
     async with (
         open_backend(channel, data_dir, ChannelSettings(lease=LEASE)) as backend,
         Sender(SenderSettings()) as sender,
