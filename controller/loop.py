@@ -15,6 +15,7 @@ what those do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -25,11 +26,12 @@ import structlog
 from channels.errors import ChannelError
 from channels.records import LogName
 from controller.channels import Channels
-from controller.kube.errors import KubeError
+from controller.kube.errors import AlreadyExists, KubeError
 from controller.kube.reflector import Reflector
 from controller.objects.annotations import FULL, InvalidAnnotation, loaded_note, number_of
 from controller.objects.views import EVENTING, broker_key, child, condition_of, name_of, uid_of
 from controller.reconcile.broker import BrokerFacts, is_ours, reconcile_broker
+from controller.reconcile.broker_service import broker_service, service_key
 from controller.reconcile.config import WHEN_FULL, broker_config
 from controller.reconcile.trigger import TriggerFacts, reconcile_trigger, start_of
 from controller.reconcile.world import Seen
@@ -78,6 +80,9 @@ WATCHED = frozenset(
 )
 """The kinds that a Broker, a Trigger or a destination may depend on."""
 
+_LOCAL = frozenset({("discovery.k8s.io", "EndpointSlice")})
+"""Those that matter without a cluster only: in one a Service is called by its name."""
+
 
 class _NotStarted(Exception):
     """Where a Trigger begins is not stored yet; the process that leads will do it."""
@@ -117,6 +122,7 @@ class ControlLoop:
         cache: ObjectCache | None = None,
     ) -> None:
         self._kube = kube
+        self._service = kinds["", "Service"]
         self._cache = cache
         self._channels = Channels(backend)
         self._publish = publish
@@ -136,7 +142,9 @@ class ControlLoop:
         self._swept = False
         self._settled = False
         self._reflectors = [
-            Reflector(kube, kinds[one], self._on_change, optional=one[0] != EVENTING) for one in sorted(WATCHED)
+            Reflector(kube, kinds[one], self._on_change, optional=one[0] != EVENTING)
+            for one in sorted(WATCHED)
+            if one not in _LOCAL or not settings.cluster
         ]
         self._kinds_watched = set(WATCHED)
 
@@ -277,7 +285,7 @@ class ControlLoop:
         except _NotStarted:
             self._failed.add(key)
             self._later(key)
-        except ChannelError as error:
+        except (ChannelError, KubeError) as error:
             log.warning(
                 "reconciliation failed; trying again",
                 object=f"{key.kind} {key.namespace}/{key.name}",
@@ -305,9 +313,14 @@ class ControlLoop:
         percent = number_of(child(broker, "status", "annotations"), FULL) or 0
         facts = BrokerFacts(self._settings.base_url, state, percent, self._settings.when_full)
         plan = reconcile_broker(broker, seen, facts, now=_now(), cluster=self._settings.cluster)
+        service = service_key(broker, self._settings.base_url) if self._settings.cluster else None
+        missing = service is not None and seen.get(service) is None
         self._world.depends(key, seen.keys)
         self._routes.put_broker(key, plan.route)
         self._set_status(key, plan.status)
+        if missing and service is not None and self._leads:
+            with contextlib.suppress(AlreadyExists):
+                await self._kube.create(self._service, broker_service(broker, service, self._settings.base_url))
 
     async def _trigger(self, key: ObjectKey) -> None:
         trigger = self._world.get(key)
