@@ -72,10 +72,12 @@ class Log(Protocol):
         ...
 
     async def append_settling(
-        self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change]
+        self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change], causes: Sequence[str] = ()
     ) -> Sequence[Appended]:
-        """Store replies, then the changes that settle their cause: never the changes without the replies.
+        """Store replies, then the changes that settle their causes: never the changes without the replies.
 
+        `causes` are the ids of the deliveries that the replies answer, where there are any. A backend without transactions,
+        which may have stored the replies of a call that failed, knows them again by these as far as it can.
         One transaction where the backend has those. Raises what `append` and `State.put` raise.
         """
         ...

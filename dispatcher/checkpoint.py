@@ -29,9 +29,10 @@ class LaneEntry:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One write: `replies` to append, then `changes`. The rest is what is known once that is durable."""
+    """One write: `replies` to append, each with the id of its cause, then `changes`. The rest is what is known once that is durable."""
 
     replies: tuple[Event, ...]
+    causes: tuple[str, ...]
     changes: tuple[Change, ...]
     tail: TailRecord
     lanes: tuple[LaneEntry, ...]
@@ -89,10 +90,11 @@ class Ledger:
             for entry in entries
             if entry.cursor is None and entry.lane.stored is not None
         ]
-        replies = tuple(settlement.reply for settlement in settlements if settlement.reply is not None)
+        answered = [(one.reply, one.cause) for one in settlements if one.reply is not None]
+        replies, causes = tuple(reply for reply, _ in answered), tuple(cause for _, cause in answered)
         if not changes and not replies and not entries:
             return None
-        return Checkpoint(replies, tuple(changes), record, entries, frozenset(self._forgotten))
+        return Checkpoint(replies, causes, tuple(changes), record, entries, frozenset(self._forgotten))
 
     def confirm(self, checkpoint: Checkpoint) -> None:
         """The checkpoint is durable: free the places in the windows."""

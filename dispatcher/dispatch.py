@@ -93,10 +93,14 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What must be durable before the delivery counts as settled: a reply to append, a change of the delivery store."""
+    """What must be durable before the delivery counts as settled: a reply to append, a change of the delivery store.
+
+    `cause` is the id of the delivery that a reply answers.
+    """
 
     reply: Event | None = None
     changes: tuple[DeliveryRecord | RemoveDelivery, ...] = ()
+    cause: str = ""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -235,7 +239,9 @@ def _take_reply(
     if reply.size > job.place.max_event_bytes:
         reason = f"the reply has {reply.size} bytes, the channel takes {job.place.max_event_bytes}"
         return None, Judgement(Verdict.FAILED, code=413, reason=reason)
-    return Settlement(reply, done.changes), judgement
+    place = job.place
+    cause = delivery_id(place.incarnation, place.partition, job.position, trigger.uid)
+    return Settlement(reply, done.changes, cause), judgement
 
 
 def _stopped_reply(

@@ -108,7 +108,9 @@ class Recorder:
         checkpoint = ledger.collect(self._tail())
         if checkpoint is not None:
             if checkpoint.replies:
-                await self._log.append_settling(checkpoint.replies, self._slot, self._claim, checkpoint.changes)
+                await self._log.append_settling(
+                    checkpoint.replies, self._slot, self._claim, checkpoint.changes, checkpoint.causes
+                )
             elif checkpoint.changes:
                 await self._state.put(self._slot, self._claim, checkpoint.changes)
             ledger.confirm(checkpoint)

@@ -127,7 +127,10 @@ class Connection:
         return await self._ask(f"$JS.API.{subject}", payload, None, wrote=wrote)
 
     async def store(self, subject: str, value: bytes, headers: Mapping[str, str] | None = None) -> int:
-        """Publish one message, or the last one of a batch; its sequence once that is durable. Raises ChannelError."""
+        """Publish a message, or the last one of a batch; its sequence once that is durable. Raises ChannelError.
+
+        What is called first is sent first, and any number may be under way.
+        """
         answer = await self._ask(subject, value, headers, wrote=True)
         return int(answer["seq"])
 
@@ -136,12 +139,6 @@ class Connection:
         self._check()
         with mapped(subject):
             await self._client.publish(subject, value, headers=dict(headers))
-
-    async def publish(self, subject: str, value: bytes, headers: dict[str, str]) -> Awaitable[int]:
-        """Publish an event; await the result to have its sequence once it is durable. Both raise ChannelError."""
-        ack = _Ack()
-        token = await self._begin(subject, value, headers, ack)
-        return self._finish(token, ack, subject)
 
     async def get(self, stream: str, request: Mapping[str, object]) -> list[Msg]:
         """Messages of a stream, by direct get in a batch. Raises ChannelError.
@@ -188,15 +185,6 @@ class Connection:
                     return await ack.done
         finally:
             del self._waiting[token]
-
-    async def _finish(self, token: str, ack: _Ack, subject: str) -> int:
-        try:
-            with mapped(subject, wrote=True):
-                async with asyncio.timeout(LIMIT):
-                    answer = await ack.done
-        finally:
-            del self._waiting[token]
-        return int(answer["seq"])
 
     async def _begin(self, subject: str, payload: bytes, headers: Mapping[str, str] | None, replies: _Replies) -> str:
         self._check()

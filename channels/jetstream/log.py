@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
@@ -116,18 +117,22 @@ class JetStreamLog:
         return self._appended(partition, positions)
 
     async def append_settling(
-        self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change]
+        self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change], causes: Sequence[str] = ()
     ) -> Sequence[Appended]:
         self._check(0)
         events = tuple(events)
         checked_size(events, self.max_event_bytes)
+        # What has no cause is never taken for something else.
+        names = tuple(causes) or tuple(secrets.token_hex(16) for _ in events)
         places: list[Appended] = []
 
         async def reply() -> None:
-            # All go to one partition.
-            partition = self._partition_of(events[0])
-            positions = await self._writer.store_once(self.row.subject_of(partition), events)
-            places.extend(self._appended(partition, positions))
+            # They have nothing to do with each other: each goes where its key belongs.
+            partitions = [self._partition_of(event) for event in events]
+            subjects = [self.row.subject_of(partition) for partition in partitions]
+            positions = await self._writer.store_once(subjects, events, names)
+            for partition, position in zip(partitions, positions, strict=True):
+                places.extend(self._appended(partition, [position]))
 
         await self._shared.state.settle(slot, claim, changes, reply if events else None)
         return places

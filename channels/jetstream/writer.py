@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from channels.errors import AppendAmbiguous, ChannelError
@@ -32,7 +31,7 @@ class StreamWriter:
         """Store events in one piece."""
         if len(events) == 1:
             (event,) = events
-            return [await (await self._connection.publish(subject, event.data, headers_of(event)))]
+            return [await self._connection.store(subject, event.data, headers_of(event))]
         positions: list[int] = []
         for batch in _batches(events):
             try:
@@ -54,15 +53,19 @@ class StreamWriter:
             last = await self._connection.store(subject, events[-1].data, headers_of(events[-1]) | commit)
         return range(last - len(events) + 1, last + 1)
 
-    async def store_once(self, subject: str, events: Sequence[Event]) -> Sequence[int]:
-        """Store replies. One that was stored before, and not acknowledged, is not stored again."""
-        acks = []
-        for number, event in enumerate(events):
-            known = blake2b(event.head + event.data, digest_size=16).hexdigest()
-            earlier = sum(event == other for other in events[:number])
-            headers = headers_of(event) | {"Nats-Msg-Id": f"{known}.{earlier}"}
-            acks.append(await self._connection.publish(subject, event.data, headers))
-        return await asyncio.gather(*acks)
+    async def store_once(self, subjects: Sequence[str], events: Sequence[Event], names: Sequence[str]) -> Sequence[int]:
+        """Store replies, each on its subject. One whose name the server has seen of late is not stored again."""
+        stored = await asyncio.gather(
+            *(
+                self._connection.store(subject, event.data, headers_of(event) | {"Nats-Msg-Id": name})
+                for subject, event, name in zip(subjects, events, names, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        for one in stored:
+            if isinstance(one, BaseException):
+                raise one
+        return [one for one in stored if isinstance(one, int)]
 
 
 def _batches(events: Sequence[Event]) -> list[Sequence[Event]]:

@@ -103,8 +103,9 @@ class SqliteLog:
             return refused
 
     async def append_settling(
-        self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change]
+        self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change], causes: Sequence[str] = ()
     ) -> Sequence[Appended]:
+        del causes  # One transaction has both or neither.
         events, changes = tuple(events), tuple(changes)
         size = checked_size(events, self.max_event_bytes)
         check_slot(slot, claim, changes)

@@ -109,6 +109,22 @@ async def test_a_full_stream_keeps_room_for_replies(harness: JetStreamHarness) -
         await log.append([event(1001, size=10_000)])
 
 
+async def test_a_reply_is_stored_once(harness: JetStreamHarness) -> None:
+    """A reply to the same cause, as after a crash between reply and cursor, is the one that is there; to another it is new."""
+    async with harness.open() as backend:
+        log = await backend.create(BROKER, {"stream.partitions": str(PARTITIONS)})
+        claim = await claim_of(backend)
+        replies = [keyed(1, "a"), keyed(2, "b"), keyed(3, "a")]
+        first = await log.append_settling(replies, SLOT, claim, [], ["cause-1", "cause-2", "cause-3"])
+    async with harness.open() as backend:
+        log = await backend.open(BROKER)
+        again = await log.append_settling(replies[:2], SLOT, await claim_of(backend), [], ["cause-1", "cause-4"])
+        assert again[0] == first[0]
+        assert again[1].position > first[2].position
+        assert first[0].partition == first[2].partition
+        assert (await log.stats()).records == 4
+
+
 async def test_drop_oldest(harness: JetStreamHarness) -> None:
     """A stream that drops its oldest records takes everything, and a reader is told what it missed."""
     async with harness.open(ChannelSettings(ring_bytes=0)) as backend:

@@ -47,7 +47,7 @@ class MemoryLog:
         return [Appended(0, len(self.events))]
 
     async def append_settling(
-        self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change]
+        self, events: Sequence[Event], slot: int, claim: Claim, changes: Sequence[Change], causes: Sequence[str] = ()
     ) -> Sequence[Appended]:
         raise NotImplementedError
 
