@@ -61,8 +61,9 @@ def kube_cluster() -> Iterator[KubeCluster]:
         pytest.skip("no cluster here, see scripts/servers kube up")
     cluster = KubeCluster(Path(done.stdout.splitlines()[-1]))
     try:
-        cluster.kubectl("apply", "-f", str(ROOT / "deploy" / "crds"))
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "deploy" / "crds"))
+        cluster.kubectl("apply", "-k", str(ROOT / "deploy" / "crds"))
+        kinds = [f"crd/{plural}.eventing.knative.dev" for plural in ("brokers", "triggers")]
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *kinds)
         yield cluster
     finally:
         if not os.environ.get("PENSTOCK_KEEP_SERVERS"):
