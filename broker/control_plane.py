@@ -24,6 +24,7 @@ from controller.kube.client import KubeClient
 from controller.kube.config import KubeConfig, load_kubeconfig, load_pod_config
 from controller.kube.election import Candidate
 from controller.kube.errors import ApiUnavailable, KubeconfigError, KubeError
+from controller.objects.kind import Kind
 from controller.objects.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+NAMESPACE: Final = Kind("", "v1", "Namespace", "namespaces", "namespace", namespaced=False, custom=False)
 LEASE: Final = "penstock-controller"
 OURS: Final = "+penstock"
 """What the version of an API server that is ours ends with."""
@@ -46,7 +48,8 @@ ASK_AGAIN: Final = 2.0
 class ControlPlane:
     """`cluster` says whether pods and other Broker classes are there, `roles` what this process does.
 
-    `cache` is None where the API is in this process, `candidate` where nobody else can lead.
+    `cache` is None where the API is in this process, `candidate` where nobody else can lead. `home` says whose Brokers these
+    are, as `ChannelSettings.home` has it.
     """
 
     kube: KubeClient
@@ -54,6 +57,7 @@ class ControlPlane:
     roles: frozenset[Role]
     cache: ObjectCache | None = None
     candidate: Candidate | None = None
+    home: str | None = ""
 
 
 def config_to_join(settings: Settings) -> KubeConfig | None:
@@ -92,7 +96,7 @@ async def joined(settings: Settings, config: KubeConfig) -> AsyncIterator[Contro
     cache = ObjectCache(settings.data / ROUTES)
     try:
         async with KubeClient(config) as kube:
-            version = await _version(kube, cache)
+            version = await _ask(kube, cache)
             cluster = not version.endswith(OURS)
             roles = _roles(settings.roles, cluster=cluster)
             await Manifests(kube, KINDS).apply(settings.manifests)
@@ -100,17 +104,20 @@ async def joined(settings: Settings, config: KubeConfig) -> AsyncIterator[Contro
             if Role.CONTROLLER in roles:
                 candidate = Candidate(settings.namespace or config.namespace, LEASE, _identity())
             log.info("joined", api=config.server, version=version, roles=",".join(sorted(roles)))
-            yield ControlPlane(kube, cluster, roles, cache, candidate)
+            yield ControlPlane(kube, cluster, roles, cache, candidate, cache.home if candidate is not None else None)
     except KubeconfigError as error:
         raise UsageError(f"--kubeconfig: {error}") from error
 
 
-async def _version(kube: KubeClient, cache: ObjectCache) -> str:
-    """What the server is; while it is away, what it was when routes were cached."""
+async def _ask(kube: KubeClient, cache: ObjectCache) -> str:
+    """The version of the server, and in `cache` the id of its cluster; while it is away, what it said when routes were cached."""
     told = False
     while True:
         try:
             cache.server = await kube.version()
+            if not cache.server.endswith(OURS):
+                # The id of a cluster, as everybody has it who needs one.
+                cache.home = (await kube.get(NAMESPACE, "", "kube-system"))["metadata"]["uid"]
         except ApiUnavailable as error:
             if cache.server:
                 return cache.server
@@ -119,7 +126,7 @@ async def _version(kube: KubeClient, cache: ObjectCache) -> str:
                 told = True
             await asyncio.sleep(ASK_AGAIN)
         except KubeError as error:
-            raise UsageError(f"--kubeconfig: {kube.config.server} refuses to say its version: {error}") from error
+            raise UsageError(f"--kubeconfig: {kube.config.server} refuses to say who it is: {error}") from error
         else:
             return cache.server
 

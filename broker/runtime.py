@@ -132,14 +132,20 @@ async def _serve(settings: Settings, listen: socket.socket, api: socket.socket |
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(open_backend(settings.channel, settings.data, settings.channels))
+        control: ControlPlane | None = None
+        channel_settings = settings.channels
+        if isinstance(api, KubeConfig):
+            control = await stack.enter_async_context(joined(settings, api))
+            dispatches = Role.DISPATCHER in control.roles
+            channel_settings = replace(channel_settings, dispatches=dispatches, home=control.home)
+        backend = await stack.enter_async_context(open_backend(settings.channel, settings.data, channel_settings))
         sender = await stack.enter_async_context(Sender(SenderSettings()))
         told = _Told()
         dispatcher = Dispatcher(backend, _services(settings, sender, told))
-        if isinstance(api, KubeConfig):
-            control = await stack.enter_async_context(joined(settings, api))
-        else:
+        if not isinstance(api, KubeConfig):
             control = await stack.enter_async_context(own(settings, DeadLetters(backend.state, dispatcher.retry), api))
+        if control is None:
+            raise RuntimeError("there is always an API to work with")
         ingress = Ingress("" if Role.INGRESS in control.roles else "this process takes no events, see its --role")
         plane = DataPlane(backend, ingress, dispatcher if Role.DISPATCHER in control.roles else None)
         kinds = {(kind.group, kind.kind): kind for kind in KINDS}

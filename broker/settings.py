@@ -127,7 +127,6 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
             max_file_bytes=values.max_file_bytes,
             max_disk_share=values.max_disk_share,
             commit_interval=values.commit_interval,
-            dispatches=not values.role or Role.DISPATCHER in values.role,
             lease=values.lease,
         ),
         when_full=values.when_full,

@@ -58,6 +58,10 @@ class ChannelSettings:
     together: at 500 events a second this saves a third of what an event costs. One that comes alone does not wait, nor do
     16 together, nor whoever sends each event after the answer to the last. 0 turns it off."""
 
+    home: str | None = ""
+    """Whose Brokers the logs on a shared server are: two installations do not use the same logs, or each would remove those of the
+    other's Brokers. "" is that of the data directory, None that of a process which removes nothing."""
+
     lease: float = 10.0
     """Seconds for which a process may go on with its slots after it last told the others that it is alive, where several
     share a channel. When it dies, others have them at most half as long again later."""

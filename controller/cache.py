@@ -26,14 +26,15 @@ REST: Final = 5.0
 class _File(msgspec.Struct):
     format: int
     server: str
+    home: str
     objects: list[dict[str, Any]]
 
 
 class ObjectCache:
     """One file, written whole and put in its place at once, so that a crash leaves the old one or the new one.
 
-    `server` is the version of the API server that the objects come from, `objects` what was saved last: nothing where there
-    is no file, or none that this version can read.
+    `server` is the version of the API server that the objects come from, `home` the id of its cluster, `objects` what was saved
+    last: nothing where there is no file, or none that this version can read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,10 +42,11 @@ class ObjectCache:
         self._changed = asyncio.Event()
         file = self._load()
         self.server = file.server
+        self.home = file.home
         self.objects: Sequence[JsonObject] = file.objects
 
     def _load(self) -> _File:
-        nothing = _File(FORMAT, "", [])
+        nothing = _File(FORMAT, "", "", [])
         try:
             file = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
@@ -63,7 +65,7 @@ class ObjectCache:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            content = msgspec.json.encode(_File(FORMAT, self.server, list(objects())))
+            content = msgspec.json.encode(_File(FORMAT, self.server, self.home, list(objects())))
             try:
                 await asyncio.to_thread(self._save, content)
             except OSError as error:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from channels.errors import ChannelError, ChannelUnavailable, LogNotFound, StoreError
 from channels.jetstream.address import parse_address
-from channels.jetstream.bucket import Bucket
+from channels.jetstream.bucket import Bucket, Condition
 from channels.jetstream.claims import Claims
 from channels.jetstream.connection import connected
+from channels.jetstream.errors import ConditionFailed
 from channels.jetstream.follower import Memory
 from channels.jetstream.log import JetStreamLog, Shared
 from channels.jetstream.names import stream_name, subject_root
@@ -25,9 +26,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from channels.channel import ChannelSettings
+    from channels.jetstream.address import Address
     from channels.jetstream.connection import Connection
     from channels.jetstream.stream import StreamRow
     from channels.records import LogName
+
+HOME: Final = "home"
+"""The key of the bucket that says which installation the prefix belongs to."""
 
 PROCESS: Final = "nats-process"
 """The file in the data directory with the id of the process that owns it: the next one takes over from it at once."""
@@ -44,9 +49,12 @@ async def open_store(url: str, data_dir: Path, settings: ChannelSettings) -> Asy
         stack.enter_context(locked(data_dir / LOCK))
         connection = await stack.enter_async_context(connected(address))
         bucket = Bucket(connection, address.prefix)
-        claims = Claims(bucket, _process_id(data_dir), settings.lease)
+        process = _process_id(data_dir)
+        claims = Claims(bucket, process, settings.lease)
         try:
             await bucket.prepare(address.replicas)
+            if settings.home is not None:
+                await _move_in(bucket, address, settings.home or process)
             if settings.dispatches:
                 await claims.round()
         except StoreError:
@@ -122,6 +130,18 @@ class JetStreamBackend:
             known.end(LogNotFound(f"the stream {row.stream} was removed and made again"))
         self._logs[row.name] = JetStreamLog(row, self._shared)
         return self._logs[row.name]
+
+
+async def _move_in(bucket: Bucket, address: Address, home: str) -> None:
+    """Take the prefix for this installation. Raises StoreError where another one has it."""
+    with suppress(ConditionFailed):
+        await bucket.put(HOME, home.encode(), condition=Condition(HOME, 0))
+    found = await bucket.get(HOME)
+    if found is None or found.value != home.encode():
+        raise StoreError(
+            f"--channel {address.shown}: the prefix {address.prefix!r} is another installation's, whose Brokers are not ours: add a "
+            f"prefix of your own (nats://HOST:PORT/NAME), or if its data directory is lost, remove the key {HOME!r} of the bucket"
+        )
 
 
 def _process_id(data_dir: Path) -> str:

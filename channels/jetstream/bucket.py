@@ -33,6 +33,9 @@ _MOST: Final = 900
 _MOST_BYTES: Final = 8 << 20
 """Keys, and bytes of values, that one atomic batch has at most. The server takes 1000 messages."""
 
+_AT_ONCE: Final = 16
+"""Batches under way: the server takes 50 of a stream at a time, of all processes together."""
+
 _ASKED: Final = 50
 _BEHIND: Final = 0.02
 """How often replicas that are behind are asked, and the seconds between."""
@@ -65,6 +68,7 @@ class Bucket:
         self._replicated = False
         self._connection = connection
         self._root = f"$KV.{name}."
+        self._batches = asyncio.Semaphore(_AT_ONCE)
 
     async def prepare(self, replicas: int) -> None:
         """Make the bucket where there is none. Raises StoreError where it lacks what the driver needs."""
@@ -227,12 +231,13 @@ class Bucket:
         if not some:
             return await self._connection.store(key, value, headers)
         batch = secrets.token_hex(8)
-        for number, (subject, part, extra) in enumerate(some, 1):
-            await self._connection.send(
-                subject, part, {**extra, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-            )
-        commit = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(len(messages)), "Nats-Batch-Commit": "1"}
-        return await self._connection.store(key, value, {**headers, **commit})
+        async with self._batches:
+            for number, (subject, part, extra) in enumerate(some, 1):
+                await self._connection.send(
+                    subject, part, {**extra, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+                )
+            commit = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(len(messages)), "Nats-Batch-Commit": "1"}
+            return await self._connection.store(key, value, {**headers, **commit})
 
     def _bound(self, condition: Condition) -> dict[str, str]:
         return {_EXPECTED: str(condition.revision), _EXPECTED_OF: self._root + condition.key}

@@ -11,7 +11,7 @@ from channels.registry import open_backend
 
 
 async def main(url: str, data_dir: str, lease: str) -> None:
-    async with open_backend(url, Path(data_dir), ChannelSettings(lease=float(lease))) as backend:
+    async with open_backend(url, Path(data_dir), ChannelSettings(home="tests", lease=float(lease))) as backend:
         print(len(await backend.state.claims()), flush=True)  # noqa: T201 - what the test reads
         await asyncio.Event().wait()
 

@@ -27,7 +27,7 @@ LEASE = 1.0
 
 
 def opened(url: str, data_dir: Path) -> AbstractAsyncContextManager[Backend]:
-    return open_backend(url, data_dir, ChannelSettings(lease=LEASE))
+    return open_backend(url, data_dir, ChannelSettings(home="tests", lease=LEASE))
 
 
 @contextlib.asynccontextmanager

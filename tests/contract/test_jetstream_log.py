@@ -172,3 +172,15 @@ async def test_a_stream_that_somebody_removed(harness: JetStreamHarness) -> None
                 await asyncio.wait_for(call, 10)
         with pytest.raises(LogNotFound):
             await backend.state.put(SLOT, await claim_of(backend), [MoveTail(BROKER, 0, Mark(1))])
+
+
+async def test_two_installations_do_not_share_a_prefix(harness: JetStreamHarness, tmp_path: Path) -> None:
+    """Who comes with another data directory is refused, before it could remove what it does not know, and told what to do."""
+    async with harness.open() as backend:
+        log = await backend.create(BROKER, {})
+        await log.append(events(1))
+    with pytest.raises(StoreError, match="another installation"):
+        async with JetStreamHarness(harness.url, tmp_path / "other").open():
+            pass
+    async with harness.open() as backend:
+        assert list(await backend.list()) == [BROKER]

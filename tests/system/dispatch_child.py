@@ -42,7 +42,7 @@ async def dispatching(channel: str, data_dir: Path, subscriber: str) -> AsyncIte
     table = RoutingTable(1, True, MappingProxyType({name: BrokerRoute(BROKER.owner, name, (trigger,))}))
     settings = DispatchSettings()
     async with (
-        open_backend(channel, data_dir, ChannelSettings(lease=LEASE)) as backend,
+        open_backend(channel, data_dir, ChannelSettings(home="tests", lease=LEASE)) as backend,
         Sender(SenderSettings()) as sender,
         asyncio.TaskGroup() as group,
     ):
