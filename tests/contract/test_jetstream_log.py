@@ -174,6 +174,32 @@ async def test_a_stream_that_somebody_removed(harness: JetStreamHarness) -> None
             await backend.state.put(SLOT, await claim_of(backend), [MoveTail(BROKER, 0, Mark(1))])
 
 
+async def test_messages_that_the_client_drops(harness: JetStreamHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more is pushed than the client's queue holds, it drops the rest in silence; a reader that follows misses nothing."""
+    monkeypatch.setattr("channels.jetstream.connection._INBOX_MESSAGES", 2)
+    async with harness.open() as backend:
+        log = await backend.create(BROKER, {})
+        await log.append(events(0))
+        await log.wait(0, 0)
+        seen: list[int] = []
+        after = 0
+
+        async def follow() -> None:
+            nonlocal after
+            while len(seen) < 501:
+                page = await log.read(0, after, 50)
+                if page.next == after:
+                    await log.wait(0, after)
+                after = page.next
+                seen.extend(ids(page.records))
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(follow())
+            for start in range(1, 501, 100):
+                await log.append(events(*range(start, start + 100)))
+        assert seen == list(range(501))
+
+
 async def test_two_installations_do_not_share_a_prefix(harness: JetStreamHarness, tmp_path: Path) -> None:
     """Who comes with another data directory is refused, before it could remove what it does not know, and told what to do."""
     async with harness.open() as backend:

@@ -168,6 +168,17 @@ async def test_wait_misses_nothing(log: Log) -> None:
     assert [follower.result() for follower in followers] == [list(range(200))] * 2
 
 
+async def test_a_reader_sees_what_was_acknowledged(log: Log) -> None:
+    """What an append has told is in the next read, by one who follows the log too."""
+    (after,) = await fill(log, 1)
+    await log.wait(0, after - 1)
+    for number in range(100):
+        (place,) = await log.append(events(number))
+        page = await log.read(0, after, 10)
+        assert ids(page.records) == [number]
+        after = place.position
+
+
 async def test_a_cancelled_waiter_disturbs_nobody(log: Log) -> None:
     """When one of two waiters is cancelled, the other still gets its news."""
     gone, stays = asyncio.create_task(log.wait(0, 0)), asyncio.create_task(log.wait(0, 0))
