@@ -193,7 +193,8 @@ class Follower:
             return
         position, number, nanoseconds = _places(message.reply)
         if number != self._expected:
-            self._inbox = None
+            # Nothing that this consumer still sends will do.
+            self._expected = 0
             self._restart.set()
             return
         self._expected += 1
