@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from channels.jetstream.stream import StreamRow
     from channels.records import Record
 
-HEARTBEAT: Final = 5
+HEARTBEAT: Final = 2
 """Seconds after which the server says that there is nothing new."""
 
 _RETRY: Final = 0.2
