@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+SERVERS = {"jetstream": "nats_url"}
+"""The fixture with the server of each channel that has one."""
+
+
 @pytest.fixture
 def channel(request: pytest.FixtureRequest) -> str:
     """The URL of the channel: SQLite, unless a test is parametrised, indirectly, with one or more of CHANNELS."""
     kind = getattr(request, "param", "sqlite")
-    if kind == "jetstream":
-        return f"{request.getfixturevalue('nats_url')}/{secrets.token_hex(4)}"
-    return "sqlite:"
+    if kind not in SERVERS:
+        return "sqlite:"
+    return f"{request.getfixturevalue(SERVERS[kind])}/{secrets.token_hex(4)}"
 
 
 @pytest.fixture
