@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from broker.bench.ports import free_port
 
@@ -82,26 +84,32 @@ class _Run:
     requests: int
 
 
-def measure(row: Row, tools: Tools, runs: int, seconds: float, told: Callable[[], None]) -> Figure:
-    """Measure a row: yardstick and Penstock in turns, `runs` times `seconds` each; `told` is called after each turn.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a row is measured: `runs` times `seconds` each, with Penstock on this channel."""
 
-    Raises BenchFailed.
-    """
+    runs: int
+    seconds: float
+    channel: str = "sqlite:"
+
+
+def measure(row: Row, tools: Tools, plan: Plan, told: Callable[[], None]) -> Figure:
+    """Measure a row: yardstick and Penstock in turns; `told` is called after each turn. Raises BenchFailed."""
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as scratch, contextlib.ExitStack() as stack:
         load = _Load(tools, Path(scratch))
         sink = stack.enter_context(_sink(tools))
         bare = stack.enter_context(_bare())
-        penstock = stack.enter_context(_penstock(Path(scratch), row, sink))
+        penstock = stack.enter_context(_penstock(Path(scratch), row, sink, plan.channel))
         load(bare.url, row.rate, WARM_UP)
         _through(load, penstock, sink, row, WARM_UP)
         yardsticks, figures, sinks = [], [], []
-        for _ in range(runs):
+        for _ in range(plan.runs):
             before = bare.cpu
-            requests, took = load(bare.url, row.rate, seconds)
+            requests, took = load(bare.url, row.rate, plan.seconds)
             yardsticks.append(_Run((bare.cpu - before) / requests * 1e6, requests / took, requests))
             told()
             before = sink.cpu
-            figures.append(_through(load, penstock, sink, row, seconds))
+            figures.append(_through(load, penstock, sink, row, plan.seconds))
             sinks.append((sink.cpu - before) / (figures[-1].requests * row.matching) * 1e6)
             told()
     return Figure(
@@ -198,15 +206,23 @@ def _bare() -> Iterator[_Process]:
 
 
 @contextlib.contextmanager
-def _penstock(scratch: Path, row: Row, sink: _Process) -> Iterator[_Process]:
+def _penstock(scratch: Path, row: Row, sink: _Process, channel: str) -> Iterator[_Process]:
     port, api, data, log = free_port(), free_port(), scratch / "data", scratch / "log"
     command = [sys.executable, "-m", "broker", "serve", "--data", str(data)]
-    command += ["--listen", f"127.0.0.1:{port}", "--api", f"127.0.0.1:{api}"]
+    command += ["--listen", f"127.0.0.1:{port}", "--api", f"127.0.0.1:{api}", "--channel", _own_place(channel)]
     with _running(command, log) as process:
         one = _Process(f"http://127.0.0.1:{port}", process.pid)
         _await_answer(f"{one.url}/readyz", process, log)
         asyncio.run(_prepare(data / "kubeconfig", row, sink.url))
         yield one
+
+
+def _own_place(channel: str) -> str:
+    """The channel with a prefix that nobody else has: a server may have the events of others."""
+    if channel == "sqlite:":
+        return channel
+    parts = urlsplit(channel)
+    return urlunsplit(parts._replace(path=f"/bench-{secrets.token_hex(4)}"))
 
 
 def _await_answer(url: str, process: subprocess.Popen[str], log: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,13 +31,16 @@ def bench(
     row: Annotated[
         list[int] | None, typer.Option("--row", metavar="N", help="Only these rows, counted from 1; may be repeated.")
     ] = None,
+    channel: Annotated[
+        str,
+        typer.Option(metavar="URL", help="The channel; on a server it uses a prefix of its own, and leaves it there."),
+    ] = "sqlite:",
     output: Annotated[Form, typer.Option("-o", "--output", help="A table, JSON, or Markdown.")] = Form.TABLE,
 ) -> None:
     """Measure this installation: the CPU time of an event from POST to settled delivery, in µs and in yardsticks.
 
     A yardstick is one bare uvicorn request under the same load, measured in turns with Penstock: ratios hold on any
-    machine, µs and events per second only on this one. Penstock runs with SQLite on a new data directory; the load is
-    made by vegeta with 64 connections and events of 1 KB, the subscriber is a small program of ours. Both are built once
+    machine, µs and events per second only on this one. Penstock runs on a new data directory; the load is made by vegeta with 64 connections and events of 1 KB, the subscriber is a small program of ours. Both are built once
     with Go and kept in the user's cache. Leave the machine alone meanwhile.
 
     For example:
@@ -44,11 +48,13 @@ def bench(
       penstock bench
 
       penstock bench --row 1 --row 4 --runs 3 -o markdown
+
+      penstock bench --row 1 --channel nats://127.0.0.1:4222
     """
     from rich.console import Console  # noqa: PLC0415 - only what a command needs is imported for it
     from rich.progress import Progress  # noqa: PLC0415 - as above
 
-    from broker.bench.measure import ROWS, BenchFailed, measure  # noqa: PLC0415 - as above
+    from broker.bench.measure import ROWS, BenchFailed, Plan, measure  # noqa: PLC0415 - as above
     from broker.bench.tools import ToolMissing, find_tools  # noqa: PLC0415 - as above
 
     if not sys.platform.startswith("linux"):
@@ -63,7 +69,8 @@ def bench(
         with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
             for one in rows:
                 task = progress.add_task(one.name, total=2 * runs)
-                figures.append(measure(one, tools, runs, seconds, lambda task=task: progress.advance(task)))  # type: ignore[misc] # mypy has no type for a lambda with a default
+                told = partial(progress.advance, task)
+                figures.append(measure(one, tools, Plan(runs, seconds, channel), told))
     except (BenchFailed, ToolMissing) as error:
         fail(str(error))
     for text in _shown(figures, output):

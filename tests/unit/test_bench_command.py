@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from broker.bench import measure, tools
-from broker.bench.measure import ROWS, BenchFailed, Figure, Row
+from broker.bench.measure import ROWS, BenchFailed, Figure, Plan, Row
 from broker.cli import app
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Row]:
     """The rows that were measured, each with the same figures."""
     rows: list[Row] = []
 
-    def fake(row: Row, _: object, runs: int, seconds: float, told: Callable[[], None]) -> Figure:
-        assert (runs, seconds) == (2, 1.5)
+    def fake(row: Row, _: object, plan: Plan, told: Callable[[], None]) -> Figure:
+        assert plan == Plan(2, 1.5)
         told()
         rows.append(row)
         return Figure(row, 220.4, 90.1, 2.446, 19.6, 3999.7)
