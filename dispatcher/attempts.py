@@ -39,14 +39,16 @@ class _End(asyncio.Event):
     def __init__(self, may_start: Callable[[], bool]) -> None:
         super().__init__()
         self._may_start = may_start
+        self._over = False
+
+    def set(self) -> None:
+        self._over = True
+        super().set()
 
     def is_set(self) -> bool:
-        if super().is_set():
-            return True
-        if self._may_start():
-            return False
-        self.set()
-        return True
+        if not self._over and not self._may_start():
+            self.set()
+        return self._over
 
 
 class Attempts:

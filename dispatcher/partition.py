@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -65,7 +66,7 @@ class PartitionDispatch:
         self._recorder = Recorder(channel, state, claim, self._place, self._settings, lambda: self._tail)
         self._clock = RedeliveryClock()
         self._reports = Reports(services, lambda: self._tail)
-        self._attempts = Attempts(state, self._place, services, lambda: state.may_start(claim))
+        self._attempts = Attempts(state, self._place, services, partial(state.may_start, claim))
         self._log_fields = {"broker": f"{channel.name.namespace}/{channel.name.name}", "partition": partition}
 
     @property
