@@ -22,7 +22,7 @@ class Routes:
         self._brokers: dict[ObjectKey, BrokerRoute] = {}
         self._triggers: dict[ObjectKey, dict[ObjectKey, TriggerRoute]] = {}
         self._broker_of: dict[ObjectKey, ObjectKey] = {}
-        self._stale: set[ObjectKey] = set()
+        self._stale: dict[ObjectKey, None] = {}
         self._built: dict[ObjectKey, BrokerRoute] = {}
         self._table = RoutingTable(0, live=False, brokers=MappingProxyType({}))
 
@@ -34,7 +34,7 @@ class Routes:
             del self._brokers[key]
         else:
             self._brokers[key] = route
-        self._stale.add(key)
+        self._stale[key] = None
 
     def put_trigger(self, key: ObjectKey, broker: ObjectKey, route: TriggerRoute | None) -> None:
         """The route of a Trigger of this Broker; None where there is none."""
@@ -42,13 +42,13 @@ class Routes:
         if before is not None and (before != broker or route is None):
             del self._broker_of[key]
             del self._triggers[before][key]
-            self._stale.add(before)
+            self._stale[before] = None
             if not self._triggers[before]:
                 del self._triggers[before]
         if route is not None and self._triggers.setdefault(broker, {}).get(key) != route:
             self._broker_of[key] = broker
             self._triggers[broker][key] = route
-            self._stale.add(broker)
+            self._stale[broker] = None
 
     def drop_trigger(self, key: ObjectKey) -> None:
         """There is no route of this Trigger."""

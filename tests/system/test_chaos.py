@@ -12,11 +12,13 @@ import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.servers import Server, running
 from tests.system.support import Penstock, Publisher, Reply, Request, broker, event, eventually, sink, trigger
+from tests.system.wire import Wire, wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -86,6 +88,8 @@ class Scene:
     server: Server
     processes: list[Penstock]
     account: Account
+    wire: Wire
+    """Between the third process and the channel."""
 
 
 @contextlib.asynccontextmanager
@@ -93,20 +97,25 @@ async def playing(server: Server, folder: Path) -> AsyncIterator[Scene]:
     """Three processes on this channel; the first has the control plane, the others join it."""
     account = Account()
     made: list[Penstock] = []
+    hosts = urlsplit(server.url).netloc
+    host, _, port = hosts.split(",")[0].rpartition(":")
+    replicas = f"/chaos?replicas={len(hosts.split(','))}"
     try:
-        url = server.url
-        first = Penstock(folder / "p0", "--channel", url)
-        made.append(first)
-        await first.start()
-        for number in (1, 2):
-            joins = ("--channel", url, "--kubeconfig", str(first.kubeconfig))
-            made.append(Penstock(folder / f"p{number}", *joins))
-            await made[-1].start()
-        async with sink(account.answer) as subscriber:
-            first.apply(*_manifests(subscriber.url))
-            first.wait_ready(*(f"broker/{each}" for each in BROKERS))
-            first.wait_ready(*(f"trigger/{each}-{kind}" for each in BROKERS for kind in TRIGGERS))
-            yield Scene(server, made, account)
+        async with wire(host, int(port)) as cable, sink(account.answer) as subscriber:
+            first = Penstock(folder / "p0", "--channel", f"nats://{hosts}{replicas}")
+            made.append(first)
+            await first.start()
+            # A client of NATS goes on to other nodes that it hears of: through the wire it must know one only.
+            for number, where in ((1, hosts), (2, cable.address if "," not in hosts else hosts)):
+                joins = ("--channel", f"nats://{where}{replicas}", "--kubeconfig", str(first.kubeconfig))
+                made.append(Penstock(folder / f"p{number}", *joins))
+                await made[-1].start()
+            # In threads: the wire is served by this loop, and what goes through it must become ready too.
+            await asyncio.to_thread(first.apply, *_manifests(subscriber.url))
+            ready = [f"broker/{each}" for each in BROKERS]
+            ready += [f"trigger/{each}-{kind}" for each in BROKERS for kind in TRIGGERS]
+            await asyncio.to_thread(first.wait_ready, *ready)
+            yield Scene(server, made, account, cable)
     finally:
         for one in made:
             one.close()
@@ -193,6 +202,12 @@ async def _a_process_is_stopped_past_its_lease(scene: Scene) -> None:
     stopped.signal(signal.SIGCONT)
 
 
+async def _the_network_is_cut(scene: Scene) -> None:
+    scene.wire.cut()
+    await asyncio.sleep(20)
+    scene.wire.mend()
+
+
 async def _the_channel_is_killed(scene: Scene) -> None:
     scene.server.send(signal.SIGKILL)
     await asyncio.sleep(1)
@@ -217,6 +232,7 @@ async def _a_node_of_the_channel_is_killed(scene: Scene) -> None:
     [
         _a_process_is_killed,
         _a_process_is_stopped_past_its_lease,
+        _the_network_is_cut,
         _the_channel_is_killed,
         _the_channel_is_stopped,
     ],
