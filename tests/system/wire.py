@@ -43,7 +43,7 @@ class Wire:
             raise RuntimeError("a connection is served in a task")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(OSError):
+        try:
             await self._whole.wait()
             there_reader, there_writer = await asyncio.open_connection(*self._target)
             try:
@@ -51,8 +51,12 @@ class Wire:
                     group.create_task(self._forward(reader, there_writer))
                     group.create_task(self._forward(there_reader, writer))
             finally:
-                there_writer.close()
-                writer.close()
+                there_writer.transport.abort()
+        except OSError:
+            # The channel is not there: the client sees its connection end.
+            return
+        finally:
+            writer.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -75,3 +79,5 @@ async def wire(host: str, port: int) -> AsyncIterator[Wire]:
         server.close()
         await made.close()
         await server.wait_closed()
+        # The loop closes the sockets in its next round.
+        await asyncio.sleep(0)
